@@ -1,0 +1,1 @@
+"""Keras layers and model surgery that make networks smaller."""
