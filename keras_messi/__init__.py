@@ -1,1 +1,31 @@
-"""Keras layers and model surgery that make networks smaller."""
+"""Make Keras models smaller by projective clustering of their weights."""
+
+from typing import TYPE_CHECKING, Any
+
+from keras_messi import layers
+from keras_messi.configs import MessiConfig
+from keras_messi.saving import load_model, save_model
+
+if TYPE_CHECKING:
+    from keras_messi.compression import compress
+    from keras_messi.report import CompressionReport
+
+__all__ = [
+    "CompressionReport",
+    "MessiConfig",
+    "compress",
+    "layers",
+    "load_model",
+    "save_model",
+]
+
+# A compressed model loads and runs without what is needed to make it.
+_LAZY = {"compress": "compression", "CompressionReport": "report"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

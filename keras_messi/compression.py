@@ -1,0 +1,147 @@
+"""The one verb: plan, check everything, fit, replace, report."""
+
+import keras
+from tqdm import tqdm
+
+from keras_messi.compressors import compressor_for, matrix_shape, reason_to_skip
+from keras_messi.configs import MessiConfig
+from keras_messi.report import (
+    CompressionReport,
+    ReplacedLayer,
+    SkippedLayer,
+    SkipReason,
+    count_parameters,
+    stored_bytes,
+)
+from keras_messi.saving import saved_size
+from keras_messi.surgery import (
+    Filters,
+    Place,
+    find_layers,
+    matches,
+    replace_layers,
+)
+
+
+def compress(
+    model: keras.Model,
+    config: MessiConfig,
+    filters: Filters = None,
+    *,
+    verbose: bool = False,
+) -> tuple[keras.Model, CompressionReport]:
+    """Make a smaller copy of a model by factoring its Dense and Embedding layers.
+
+    Everything is checked before the first layer is fitted, and the model that is
+    passed in is never changed.
+
+    Args:
+        model: A built Sequential or Functional model; layers may be shared and models
+            nested.
+        config: What to do with each layer, such as `MessiConfig(rate=0.8)`.
+        filters: Which layers: a regular expression searched for in the path of the
+            layer, a list of them of which one must be found, or a function of the
+            layer that returns a bool. None means all Dense and Embedding layers.
+        verbose: Whether to show a progress bar on stderr.
+
+    Returns:
+        The new model and a `CompressionReport`. If the model was compiled, so is the
+        new one, with a fresh optimizer.
+
+    Raises:
+        ValueError: The model is subclassed or not built, the filters match no layer,
+            no matched layer can be compressed, or weights are not finite.
+
+    Example:
+
+    >>> import keras, keras_messi
+    >>> model = keras.Sequential(
+    ...     [keras.Input((784,)), keras.layers.Dense(300), keras.layers.Dense(10)]
+    ... )
+    >>> small, report = keras_messi.compress(
+    ...     model, keras_messi.MessiConfig(rate=0.8, num_clusters=2), filters="dense"
+    ... )
+    >>> report.replaced[0].num_clusters
+    2
+
+    Reference:
+        - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
+    """
+    places = find_layers(model)
+    chosen, skipped = _plan(places, config, filters)
+    replacements, replaced = {}, []
+    for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
+        new, error = compressor_for(place.layer, config)(place.layer, config)
+        replacements[place.layer] = new
+        replaced.append(_describe(place, new, error))
+    small = replace_layers(model, replacements)
+    report = CompressionReport(
+        replaced=replaced,
+        skipped=skipped,
+        parameters_before=count_parameters(model),
+        parameters_after=count_parameters(small),
+        bytes_before=_model_bytes(model),
+        bytes_after=_model_bytes(small),
+        file_bytes_before=saved_size(model),
+        file_bytes_after=saved_size(small),
+    )
+    return small, report
+
+
+def _plan(
+    places: list[Place], config: MessiConfig, filters: Filters
+) -> tuple[list[Place], list[SkippedLayer]]:
+    """Which layers to compress, and why not the others."""
+    chosen, skipped = [], []
+    matched = [place for place in places if matches(place, filters)]
+    if not matched:
+        raise ValueError(
+            f"`filters` must match a layer. Received: filters={filters!r}, and the "
+            f"layers are {[place.path for place in places]}"
+        )
+    for place in places:
+        if place not in matched:
+            reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
+        elif place.enclosed_by and compressor_for(place.layer, config):
+            reason = SkipReason.ENCLOSED, f"a layer of class {place.enclosed_by}"
+        else:
+            reason = reason_to_skip(place.layer, config)
+        if reason is None:
+            chosen.append(place)
+        elif stored_bytes([place.layer]):
+            skipped.append(_skip(place, *reason))
+    if not chosen:
+        reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
+        raise ValueError(
+            f"No layer can be compressed by {config}. The reasons are {reasons}"
+        )
+    return chosen, skipped
+
+
+def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:
+    return ReplacedLayer(
+        path=place.path,
+        layer_type=type(place.layer).__name__,
+        shape=matrix_shape(place.layer),
+        num_clusters=new.num_clusters,
+        ranks=new.ranks,
+        parameters_before=count_parameters(place.layer),
+        parameters_after=count_parameters(new),
+        bytes_before=stored_bytes([place.layer]),
+        bytes_after=stored_bytes([new]),
+        relative_error=error,
+    )
+
+
+def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
+    return SkippedLayer(
+        path=place.path,
+        layer_type=type(place.layer).__name__,
+        parameters=count_parameters(place.layer),
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _model_bytes(model: keras.Model) -> int:
+    return stored_bytes([place.layer for place in find_layers(model)])

@@ -1,0 +1,193 @@
+"""Compressed stand-ins for single layers: the one door to kprojclust."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from keras_messi.configs import MessiConfig
+from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.report import SkipReason
+from kprojclust import KSubspaces
+
+
+class Factors(NamedTuple):
+    """A matrix as clusters of rows, each with coordinates on the cluster's basis."""
+
+    assignments: np.ndarray  # (n,)
+    coordinates: list[np.ndarray]  # (n_c, j_c) each
+    bases: list[np.ndarray]  # (j_c, d) each
+    relative_error: float
+
+    def stored(self) -> dict[str, np.ndarray]:
+        """The factors under the names that the layers store them by."""
+        tables = {f"coordinates_{c}": u for c, u in enumerate(self.coordinates)}
+        bases = np.concatenate(self.bases)
+        return {**tables, "bases": bases, "assignments": self.assignments}
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that a factored layer takes for these factors."""
+        return {
+            "num_clusters": len(self.bases),
+            "rank": [len(basis) for basis in self.bases],
+            "cluster_sizes": [len(u) for u in self.coordinates],
+        }
+
+
+def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Factors:
+    """Factor a matrix around k subspaces (steps 1 to 3 of the paper's pipeline).
+
+    Clusters without rows are dropped, and a cluster with fewer rows than the rank
+    keeps no more directions than rows.
+
+    Args:
+        matrix: Array of shape (n, d).
+        num_clusters: Number of subspaces k.
+        rank: Dimension j of each.
+        seed: Seed of the clustering.
+    """
+    model = KSubspaces(num_clusters, rank, n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        # Fewer subspaces than asked for are legal here, and the report shows them.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = model.fit_predict(matrix)
+    kept, assignments = np.unique(labels, return_inverse=True)
+    coordinates, bases, squared_error = [], [], 0.0
+    for c in range(len(kept)):
+        rows = matrix[assignments == c]
+        basis = KSubspaces(1, min(rank, len(rows))).fit(rows).components_[0]
+        coordinates.append(rows @ basis.T)
+        bases.append(basis)
+        residuals = rows - coordinates[-1] @ basis
+        squared_error += float(np.sum(residuals**2, dtype=np.float64))
+    energy = float(np.sum(matrix**2, dtype=np.float64))
+    return Factors(
+        assignments, coordinates, bases, squared_error / energy if energy else 0.0
+    )
+
+
+def _compress_dense(
+    layer: keras.layers.Dense, config: MessiConfig
+) -> tuple[keras.Layer, float]:
+    matrix = read_matrix(layer)
+    factors = _factorize_for(matrix, config)
+    old = layer.get_config()
+    new = MessiDense(
+        **factors.arguments(),
+        **{key: old.get(key) for key in (*_CARRIED, *_CARRIED_DENSE)},
+        factors_regularizer=old["kernel_regularizer"],
+    )
+    new.build((None, len(matrix)))
+    bias = {"bias": layer.bias} if layer.use_bias else {}
+    new.load_own_variables({**factors.stored(), **bias})
+    return new, factors.relative_error
+
+
+def _compress_embedding(
+    layer: keras.layers.Embedding, config: MessiConfig
+) -> tuple[keras.Layer, float]:
+    factors = _factorize_for(read_matrix(layer), config)
+    old = layer.get_config()
+    new = MessiEmbedding(
+        **factors.arguments(),
+        **{key: old[key] for key in (*_CARRIED, *_CARRIED_EMBEDDING)},
+        factors_regularizer=old["embeddings_regularizer"],
+    )
+    new.build()
+    new.load_own_variables(factors.stored())
+    return new, factors.relative_error
+
+
+def _factorize_for(matrix: np.ndarray, config: MessiConfig) -> Factors:
+    rank = config.rank_for(*matrix.shape)
+    return factorize(matrix, config.num_clusters, rank, config.seed)
+
+
+_CARRIED = ("name", "trainable", "dtype")
+_CARRIED_DENSE = (
+    "units",
+    "activation",
+    "use_bias",
+    "bias_initializer",
+    "bias_regularizer",
+    "bias_constraint",
+    "activity_regularizer",
+)
+_CARRIED_EMBEDDING = ("input_dim", "output_dim", "mask_zero")
+
+Compressor = Callable[[Any, Any], tuple[keras.Layer, float]]
+
+# Exact types: a subclass may compute something else.
+COMPRESSORS: dict[tuple[type, type], Compressor] = {
+    (MessiConfig, keras.layers.Dense): _compress_dense,
+    (MessiConfig, keras.layers.Embedding): _compress_embedding,
+}
+
+# Name of the weight that is the matrix to factor; its rows are clustered.
+_MATRIX = {keras.layers.Dense: "kernel", keras.layers.Embedding: "embeddings"}
+
+
+def compressor_for(layer: keras.Layer, config: Any) -> Compressor | None:
+    """The function that compresses such a layer by such a config, if there is one."""
+    return COMPRESSORS.get((type(config), type(layer)))
+
+
+def read_matrix(layer: keras.Layer) -> np.ndarray:
+    """The matrix of a layer as float32 or float64, rows to be clustered."""
+    matrix = keras.ops.convert_to_numpy(getattr(layer, _MATRIX[type(layer)]))
+    return matrix.astype(np.result_type(matrix.dtype, np.float32), copy=False)
+
+
+def matrix_shape(layer: keras.Layer) -> tuple[int, int] | None:
+    """Shape of the matrix of a layer, None for layers without one."""
+    if type(layer) not in _MATRIX or not layer.built:
+        return None
+    n, d = getattr(layer, _MATRIX[type(layer)]).shape
+    return int(n), int(d)
+
+
+def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] | None:
+    """Why a layer can't be compressed, as (reason, detail); None if it can.
+
+    Raises:
+        ValueError: The weights of the layer are not finite.
+    """
+    if compressor_for(layer, config) is None or not layer.built:
+        return SkipReason.NOT_SUPPORTED, ""
+    if layer.quantization_mode or layer.lora_enabled:
+        return SkipReason.QUANTIZED, ""
+    weight = _MATRIX[type(layer)]
+    if getattr(layer, f"{weight}_constraint") is not None:
+        return SkipReason.CONSTRAINED, f"the factors can't keep that of the {weight}"
+    matrix = read_matrix(layer)
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            f"`{weight}` of layer '{layer.name}' must be finite. It holds "
+            f"{np.sum(~np.isfinite(matrix))} NaN or infinite values."
+        )
+    return _reason_by_size(matrix, config)
+
+
+def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:
+    n, d = matrix.shape
+    k, rank = config.num_clusters, config.rank_for(n, d)
+    if n < k:
+        return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
+    if rank > d:
+        return SkipReason.RANK_TOO_LARGE, f"rank={rank}, width {d}"
+    if rank < 1:
+        needed = n + k * d
+        return SkipReason.NO_RANK, (
+            f"rate={config.rate} with num_clusters={k} leaves rank 0; rank 1 takes "
+            f"{needed} of {n * d} numbers"
+        )
+    ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
+    size = rank * (n + k * d) * matrix.itemsize + ids
+    if size >= matrix.nbytes:
+        return SkipReason.WOULD_GROW, (
+            f"rank {rank} with num_clusters={k} takes {size} of {matrix.nbytes} bytes"
+        )
+    return None

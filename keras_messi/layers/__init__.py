@@ -1,0 +1,6 @@
+"""Layers that store a matrix as k pairs of factors. They need Keras only."""
+
+from keras_messi.layers.messi_dense import MessiDense
+from keras_messi.layers.messi_embedding import MessiEmbedding
+
+__all__ = ["MessiDense", "MessiEmbedding"]

@@ -1,0 +1,178 @@
+"""What the factored layers share: a matrix stored as k pairs of factors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class FactoredMatrix(keras.Layer):
+    """A matrix A of shape (n, d) whose rows lie on k subspaces.
+
+    Row i of cluster c is ``coordinates[c][position of i in c] @ bases[c]``. The
+    clusters stand one after another; ``routing`` is the one int weight that ties the
+    rows of A to that order, and it is absent where there is one cluster.
+
+    On disk ``routing`` is stored as the cluster ids of the rows, in the smallest
+    unsigned type: a byte a row up to 256 clusters.
+    """
+
+    def __init__(
+        self,
+        num_clusters: int,
+        rank: int | Sequence[int],
+        cluster_sizes: Sequence[int] | None = None,
+        coordinates_initializer: Any = "glorot_uniform",
+        bases_initializer: Any = "glorot_uniform",
+        factors_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_positive("num_clusters", num_clusters)
+        ranks = _one_per_cluster("rank", rank, num_clusters)
+        if cluster_sizes is not None:
+            cluster_sizes = _one_per_cluster(
+                "cluster_sizes", list(cluster_sizes), num_clusters
+            )
+        self.num_clusters = int(num_clusters)
+        self.rank = ranks[0] if len(set(ranks)) == 1 else ranks
+        self.ranks = ranks
+        self.cluster_sizes = cluster_sizes
+        self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
+        self.bases_initializer = keras.initializers.get(bases_initializer)
+        self.factors_regularizer = keras.regularizers.get(factors_regularizer)
+
+    def _add_factors(self, n: int, d: int) -> None:
+        """Create the weights of an (n, d) matrix."""
+        if max(self.ranks) > d:
+            raise ValueError(
+                f"`rank` must not exceed the width of the matrix, {d}. "
+                f"Received: rank={self.rank}"
+            )
+        if self.cluster_sizes is None:
+            if self.num_clusters > n:
+                raise ValueError(
+                    "`num_clusters` must not exceed the number of rows of the matrix, "
+                    f"{n}. Received: num_clusters={self.num_clusters}"
+                )
+            starts = np.arange(n) * self.num_clusters // n
+            self.cluster_sizes = np.bincount(starts).tolist()
+        if sum(self.cluster_sizes) != n:
+            raise ValueError(
+                f"`cluster_sizes` must sum to the number of rows of the matrix, {n}. "
+                f"Received: cluster_sizes={self.cluster_sizes}"
+            )
+        self.coordinates = [
+            self.add_weight(
+                name=f"coordinates_{c}",
+                shape=(size, rank),
+                initializer=self.coordinates_initializer,
+                regularizer=self.factors_regularizer,
+            )
+            for c, (size, rank) in enumerate(
+                zip(self.cluster_sizes, self.ranks, strict=True)
+            )
+        ]
+        self.bases = self.add_weight(
+            name="bases",
+            shape=(sum(self.ranks), d),
+            initializer=self.bases_initializer,
+            regularizer=self.factors_regularizer,
+        )
+        self.routing = None
+        if self.num_clusters > 1:
+            self.routing = self.add_weight(
+                name="routing",
+                shape=(n,),
+                initializer=lambda shape, dtype: ops.arange(shape[0], dtype=dtype),
+                dtype="int32",
+                trainable=False,
+                autocast=False,
+            )
+
+    @property
+    def assignments(self) -> np.ndarray:
+        """Cluster of each row of the matrix: integers of shape (n,)."""
+        ids = np.repeat(np.arange(self.num_clusters), self.cluster_sizes)
+        ids = ids.astype(np.min_scalar_type(self.num_clusters - 1))
+        if self.routing is None:
+            return ids
+        return ids[self._positions(ops.convert_to_numpy(self.routing))]
+
+    @staticmethod
+    def _positions(routing: np.ndarray) -> np.ndarray:
+        """Place of each row among the rows sorted by cluster; its own inverse map."""
+        raise NotImplementedError
+
+    def _matrix(self) -> Any:
+        """The (n, d) matrix, multiplied out."""
+        boundaries = np.cumsum(self.ranks)[:-1].tolist()
+        bases = ops.split(self.bases, boundaries, axis=0)
+        blocks = [
+            ops.matmul(coordinates, basis)
+            for coordinates, basis in zip(self.coordinates, bases, strict=True)
+        ]
+        matrix = ops.concatenate(blocks, axis=0)  # rows sorted by cluster
+        if self.routing is None:
+            return matrix
+        positions = self._positions(ops.convert_to_numpy(self.routing))
+        return ops.take(matrix, positions, axis=0)
+
+    def save_own_variables(self, store: Any) -> None:
+        for c, coordinates in enumerate(self.coordinates):
+            store[f"coordinates_{c}"] = coordinates
+        store["bases"] = self.bases
+        if self.routing is not None:
+            store["assignments"] = self.assignments
+
+    def load_own_variables(self, store: Any) -> None:
+        for c, coordinates in enumerate(self.coordinates):
+            coordinates.assign(store[f"coordinates_{c}"])
+        self.bases.assign(store["bases"])
+        if self.routing is not None:
+            assignments = np.asarray(store["assignments"])
+            sizes = np.bincount(assignments, minlength=self.num_clusters).tolist()
+            if sizes != self.cluster_sizes:
+                raise ValueError(
+                    f"Layer '{self.name}' expects clusters of sizes "
+                    f"{self.cluster_sizes}. The stored ones have sizes {sizes}."
+                )
+            order = np.argsort(assignments, kind="stable")
+            self.routing.assign(self._positions(np.argsort(order)).astype("int32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_clusters": self.num_clusters,
+            "rank": self.rank,
+            "cluster_sizes": self.cluster_sizes,
+            "coordinates_initializer": keras.initializers.serialize(
+                self.coordinates_initializer
+            ),
+            "bases_initializer": keras.initializers.serialize(self.bases_initializer),
+            "factors_regularizer": keras.regularizers.serialize(
+                self.factors_regularizer
+            ),
+        }
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+
+
+def _one_per_cluster(name: str, value: Any, num_clusters: int) -> list[int]:
+    """An int repeated, or a checked list, of length num_clusters."""
+    values = [value] * num_clusters if np.ndim(value) == 0 else list(value)
+    if len(values) != num_clusters:
+        raise ValueError(
+            f"`{name}` must have one entry per cluster, num_clusters={num_clusters}. "
+            f"Received: {name}={value!r}"
+        )
+    for entry in values:
+        _check_positive(name, entry)
+    return [int(entry) for entry in values]

@@ -1,0 +1,152 @@
+"""A Dense layer whose kernel is stored as k pairs of factors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_messi.layers._factored import FactoredMatrix, _check_positive
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class MessiDense(FactoredMatrix):
+    """Densely connected layer whose kernel rows lie on k subspaces.
+
+    The inputs are dealt out to k clusters, `x_1, ..., x_k`; the layer computes
+    `activation([x_1 @ U_1, ..., x_k @ U_k] @ V + bias)`, where `U_c`, of shape
+    `(n_c, j_c)`, holds the coordinates of the kernel rows of cluster c, and `V`, of
+    shape `(j_1 + ... + j_k, units)`, the bases of the subspaces one below the other.
+    With one cluster it is the factorization by singular value decomposition.
+
+    It stores `sum_c j_c (n_c + units)` numbers, the bias and one cluster id per input,
+    and multiplies `sum_c j_c (n_c + units)` times per row. The kernel is never formed.
+
+    Args:
+        units: Positive integer, dimensionality of the output space.
+        num_clusters: Positive integer, number of clusters k.
+        rank: Rank j of every cluster, or a list of one rank per cluster.
+        cluster_sizes: List of k integers, number of inputs in each cluster. By default
+            the inputs are dealt out evenly.
+        activation: Activation function.
+        use_bias: Whether the layer uses a bias vector.
+        coordinates_initializer: Initializer for the coordinates `U_c`.
+        bases_initializer: Initializer for the bases `V`.
+        bias_initializer: Initializer for the bias vector.
+        factors_regularizer: Regularizer applied to each `U_c` and to `V`.
+        bias_regularizer: Regularizer applied to the bias vector.
+        activity_regularizer: Regularizer applied to the output.
+        bias_constraint: Constraint applied to the bias vector.
+
+    Input shape:
+        `(batch_size, ..., input_dim)`.
+
+    Output shape:
+        `(batch_size, ..., units)`.
+
+    Example:
+
+    >>> import keras, keras_messi
+    >>> layer = keras_messi.layers.MessiDense(10, num_clusters=2, rank=3)
+    >>> layer(keras.ops.ones((4, 20))).shape == (4, 10)
+    True
+    >>> sum(int(w.size) for w in layer.trainable_weights)  # 3 (20 + 2 * 10) + 10
+    130
+
+    Reference:
+        - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2,
+          steps 4 and 5 of the pipeline, and Figure 3.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        num_clusters: int,
+        rank: int | Sequence[int],
+        cluster_sizes: Sequence[int] | None = None,
+        activation: Any = None,
+        use_bias: bool = True,
+        bias_initializer: Any = "zeros",
+        bias_regularizer: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
+        _check_positive("units", units)
+        self.units = int(units)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.input_spec = keras.InputSpec(min_ndim=2)
+        self.supports_masking = True
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        input_dim = input_shape[-1]
+        self._add_factors(input_dim, self.units)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_dim})
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        x = inputs  # (..., input_dim)
+        if self.routing is not None:
+            x = ops.take(x, self.routing, axis=-1)  # clusters one after another
+        boundaries = np.cumsum(self.cluster_sizes)[:-1].tolist()
+        parts = ops.split(x, boundaries, axis=-1)
+        coordinates = [
+            ops.matmul(part, u)  # (..., j_c)
+            for part, u in zip(parts, self.coordinates, strict=True)
+        ]
+        x = ops.matmul(ops.concatenate(coordinates, axis=-1), self.bases)
+        if self.bias is not None:
+            x = ops.add(x, self.bias)  # (..., units)
+        if self.activation is not None:
+            x = self.activation(x)
+        return x
+
+    @property
+    def kernel(self) -> Any:
+        """The dense kernel of shape `(input_dim, units)`, multiplied out; read-only."""
+        return self._matrix()
+
+    @staticmethod
+    def _positions(routing: np.ndarray) -> np.ndarray:
+        # Routing lists the inputs cluster by cluster, so that call() can gather them.
+        return np.argsort(routing)
+
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None]
+    ) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.bias is not None:
+            store["bias"] = self.bias
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables(store)
+        if self.bias is not None:
+            self.bias.assign(store["bias"])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }

@@ -1,0 +1,175 @@
+"""What a compression did, in numbers taken from real variables and files."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class SkipReason:
+    """Why a layer was left as it is."""
+
+    FILTERED_OUT = "filtered out"
+    NOT_SUPPORTED = "not supported"
+    ENCLOSED = "inside another layer"
+    CONSTRAINED = "has a constraint"
+    QUANTIZED = "quantized or with LoRA"
+    TOO_FEW_ROWS = "fewer rows than clusters"
+    RANK_TOO_LARGE = "rank above the width"
+    NO_RANK = "no rank at this rate"
+    WOULD_GROW = "would grow"
+
+
+@dataclass(frozen=True)
+class ReplacedLayer:
+    """A layer that was replaced; sizes are of the layer with its bias."""
+
+    path: str
+    layer_type: str
+    shape: tuple[int, int]
+    num_clusters: int
+    ranks: list[int]
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    """A layer with weights that was left as it is, and why."""
+
+    path: str
+    layer_type: str
+    parameters: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What `compress` did to a model.
+
+    Attributes:
+        replaced: One `ReplacedLayer` for each layer that was replaced. Its
+            `relative_error` is the squared Frobenius norm of the difference of the
+            matrices over that of the original.
+        skipped: One `SkippedLayer` for each other layer with weights.
+        parameters_before: Numbers in the weights of the model, integers aside.
+        parameters_after: The same of the new model.
+        bytes_before: Bytes of all weights as stored on disk.
+        bytes_after: The same of the new model, cluster ids included.
+        file_bytes_before: Size of the `.keras` file of the model, without optimizer.
+        file_bytes_after: The same of the new model: what `save_model` will write.
+    """
+
+    replaced: list[ReplacedLayer]
+    skipped: list[SkippedLayer]
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    file_bytes_before: int
+    file_bytes_after: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain Python objects."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The report as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        parts = [_replaced_table(self.replaced)]
+        if self.skipped:
+            parts.append(_skipped_table(self.skipped))
+        totals = [
+            ["whole model", "before", "after", "smaller"],
+            _total("parameters", self.parameters_before, self.parameters_after),
+            _total("bytes of weights", self.bytes_before, self.bytes_after),
+            _total("bytes of the file", self.file_bytes_before, self.file_bytes_after),
+        ]
+        return "\n\n".join([*parts, format_table(totals)])
+
+
+def count_parameters(layer: keras.Layer) -> int:
+    """Numbers in the weights of a layer or model, integers aside."""
+    return sum(
+        int(np.prod(weight.shape))
+        for weight in layer.weights
+        if "int" not in keras.backend.standardize_dtype(weight.dtype)
+    )
+
+
+def stored_bytes(layers: list[keras.Layer]) -> int:
+    """Bytes that layers write to disk, taken from the arrays they store."""
+    total = 0
+    for layer in layers:
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        for value in store.values():
+            dtype = keras.backend.standardize_dtype(value.dtype)
+            total += int(np.prod(value.shape)) * _itemsize(dtype)
+    return total
+
+
+def _itemsize(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def format_table(rows: list[list[str]]) -> str:
+    """Text table: first row the heading, first column left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _replaced_table(layers: list[ReplacedLayer]) -> str:
+    heading = ["replaced", "type", "matrix", "k", "j", "parameters", "bytes", "error"]
+    rows = [
+        [
+            layer.path,
+            layer.layer_type,
+            f"{layer.shape[0]} x {layer.shape[1]}",
+            f"{layer.num_clusters}",
+            _format_ranks(layer.ranks),
+            f"{layer.parameters_before:,} -> {layer.parameters_after:,}",
+            f"{layer.bytes_before:,} -> {layer.bytes_after:,}",
+            f"{layer.relative_error:.4f}",
+        ]
+        for layer in layers
+    ]
+    return format_table([heading, *rows])
+
+
+def _format_ranks(ranks: list[int]) -> str:
+    low, high = min(ranks), max(ranks)
+    return f"{low}" if low == high else f"{low}-{high}"
+
+
+def _skipped_table(layers: list[SkippedLayer]) -> str:
+    heading = ["skipped", "type", "parameters", "reason"]
+    rows = [
+        [
+            layer.path,
+            layer.layer_type,
+            f"{layer.parameters:,}",
+            f"{layer.reason}: {layer.detail}" if layer.detail else layer.reason,
+        ]
+        for layer in layers
+    ]
+    return format_table([heading, *rows])
+
+
+def _total(name: str, before: int, after: int) -> list[str]:
+    return [name, f"{before:,}", f"{after:,}", f"{before / after:.2f} x"]

@@ -1,0 +1,104 @@
+"""Save and load models. The only file that knows the disk."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+# Loading a compressed model needs its layer classes registered, and nothing else.
+import keras_messi.layers  # noqa: F401
+from keras_messi._keras_internals import without_training_state
+
+
+def save_model(
+    model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Save a model as a `.keras` file, without its optimizer.
+
+    The file is written beside its place and then renamed, so that an old file stays
+    intact whatever happens. The state of the optimizer, often twice the size of the
+    model, is left out; `model.save()` keeps it.
+
+    Args:
+        model: The model to save.
+        path: Where to; must end in ".keras".
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        ValueError: The path does not end in ".keras".
+        FileExistsError: The path exists and `overwrite` is False.
+        OSError: The file can't be written.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f'`path` must end in ".keras". Received: {path}')
+    check_free(path, overwrite=overwrite)
+    with replaced_atomically(path) as partial, without_training_state(model):
+        keras.saving.save_model(model, partial)
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Load a model from a `.keras` file, compressed or not.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a file. Received: {path}")
+    if not _is_keras_archive(path):
+        raise ValueError(
+            "`path` must be a Keras model: a .keras archive with config.json and "
+            f"weights. Received: {path}"
+        )
+    return keras.saving.load_model(path)
+
+
+def saved_size(model: keras.Model) -> int:
+    """Size in bytes of the file that `save_model` writes for a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        save_model(model, path)
+        return path.stat().st_size
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError if the path exists and must not be overwritten."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"`path` must not exist yet. Received: {path}")
+
+
+@contextmanager
+def replaced_atomically(path: Path) -> Iterator[Path]:
+    """A path beside the given one, renamed to it at the end or removed on failure."""
+    handle, name = tempfile.mkstemp(
+        suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent
+    )
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        # mkstemp made the file private; give it the mode of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_keras_archive(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "config.json" in archive.namelist()
