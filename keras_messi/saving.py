@@ -33,10 +33,7 @@ def save_model(
         FileExistsError: The path exists and `overwrite` is False.
         OSError: The file can't be written.
     """
-    path = Path(path)
-    if path.suffix != ".keras":
-        raise ValueError(f'`path` must end in ".keras". Received: {path}')
-    check_free(path, overwrite=overwrite)
+    path = check_target(path, ".keras", overwrite=overwrite)
     with replaced_atomically(path) as partial, without_training_state(model):
         keras.saving.save_model(model, partial)
 
@@ -70,10 +67,34 @@ def saved_size(model: keras.Model) -> int:
         return path.stat().st_size
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError if the path exists and must not be overwritten."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"`path` must not exist yet. Received: {path}")
+def save_text(
+    text: str, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a text file as carefully as `save_model` writes a model."""
+    path = check_target(path, Path(path).suffix, overwrite=overwrite)
+    with replaced_atomically(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def check_target(path: str | os.PathLike[str], suffix: str, *, overwrite: bool) -> Path:
+    """The path, if a file with that suffix can be written there.
+
+    Raises:
+        ValueError: The path does not end in the suffix.
+        FileExistsError: The path exists and `overwrite` is False.
+        FileNotFoundError: The folder of the path does not exist.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise ValueError(f'the output path must end in "{suffix}". Received: {path}')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the output folder must exist. Received: {path}")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise FileExistsError(
+            "the output path must not exist yet, unless it is a file to be overwritten "
+            f"(overwrite=True, --force). Received: {path}"
+        )
+    return path
 
 
 @contextmanager

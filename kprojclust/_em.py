@@ -72,4 +72,6 @@ def ksubspaces_single(X, sample_weight, labels, n_components, *, max_iter, tol):
 
 def _has_settled(loss_curve, tol):
     """Whether the last step lowered the objective by no more than tol times it."""
-    return len(loss_curve) > 1 and loss_curve[-2] - loss_curve[-1] <= tol * loss_curve[-2]
+    return (
+        len(loss_curve) > 1 and loss_curve[-2] - loss_curve[-1] <= tol * loss_curve[-2]
+    )

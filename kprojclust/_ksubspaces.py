@@ -193,9 +193,7 @@ class KSubspaces(
                 f"n_samples={len(X)} must not be below n_clusters={self.n_clusters}."
             )
         sample_weight = check_sample_weight(sample_weight, X)
-        dimensions = check_n_components(
-            self.n_components, self.n_clusters, X.shape[1]
-        )
+        dimensions = check_n_components(self.n_components, self.n_clusters, X.shape[1])
         best = min(
             (
                 ksubspaces_single(

@@ -1,6 +1,7 @@
 """What the factored layers share: a matrix stored as k pairs of factors."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import keras
@@ -30,7 +31,7 @@ class FactoredMatrix(keras.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_positive("num_clusters", num_clusters)
+        check_positive("num_clusters", num_clusters)
         ranks = _one_per_cluster("rank", rank, num_clusters)
         if cluster_sizes is not None:
             cluster_sizes = _one_per_cluster(
@@ -108,11 +109,11 @@ class FactoredMatrix(keras.Layer):
 
     def _matrix(self) -> Any:
         """The (n, d) matrix, multiplied out."""
-        boundaries = np.cumsum(self.ranks)[:-1].tolist()
-        bases = ops.split(self.bases, boundaries, axis=0)
         blocks = [
-            ops.matmul(coordinates, basis)
-            for coordinates, basis in zip(self.coordinates, bases, strict=True)
+            ops.matmul(coordinates, self.bases[start:stop])
+            for coordinates, (start, stop) in zip(
+                self.coordinates, spans(self.ranks), strict=True
+            )
         ]
         matrix = ops.concatenate(blocks, axis=0)  # rows sorted by cluster
         if self.routing is None:
@@ -158,7 +159,12 @@ class FactoredMatrix(keras.Layer):
         }
 
 
-def _check_positive(name: str, value: Any) -> None:
+def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and stop of consecutive stretches of the given sizes."""
+    return list(pairwise(accumulate(sizes, initial=0)))
+
+
+def check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
@@ -174,5 +180,5 @@ def _one_per_cluster(name: str, value: Any, num_clusters: int) -> list[int]:
             f"Received: {name}={value!r}"
         )
     for entry in values:
-        _check_positive(name, entry)
+        check_positive(name, entry)
     return [int(entry) for entry in values]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._factored import FactoredMatrix, _check_positive
+from keras_messi.layers._factored import FactoredMatrix, check_positive, spans
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -73,7 +73,7 @@ class MessiDense(FactoredMatrix):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
-        _check_positive("units", units)
+        check_positive("units", units)
         self.units = int(units)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
@@ -102,11 +102,11 @@ class MessiDense(FactoredMatrix):
         x = inputs  # (..., input_dim)
         if self.routing is not None:
             x = ops.take(x, self.routing, axis=-1)  # clusters one after another
-        boundaries = np.cumsum(self.cluster_sizes)[:-1].tolist()
-        parts = ops.split(x, boundaries, axis=-1)
         coordinates = [
-            ops.matmul(part, u)  # (..., j_c)
-            for part, u in zip(parts, self.coordinates, strict=True)
+            ops.matmul(x[..., start:stop], u)  # (..., j_c)
+            for u, (start, stop) in zip(
+                self.coordinates, spans(self.cluster_sizes), strict=True
+            )
         ]
         x = ops.matmul(ops.concatenate(coordinates, axis=-1), self.bases)
         if self.bias is not None:

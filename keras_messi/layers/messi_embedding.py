@@ -1,14 +1,13 @@
 """An Embedding layer whose table is stored as k pairs of factors."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._factored import FactoredMatrix, _check_positive
+from keras_messi.layers._factored import FactoredMatrix, check_positive, spans
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -66,8 +65,8 @@ class MessiEmbedding(FactoredMatrix):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
-        _check_positive("input_dim", input_dim)
-        _check_positive("output_dim", output_dim)
+        check_positive("input_dim", input_dim)
+        check_positive("output_dim", output_dim)
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)
         self.mask_zero = mask_zero
@@ -95,12 +94,11 @@ class MessiEmbedding(FactoredMatrix):
     def _coordinates_on_all_bases(self, tokens: Any) -> Any:
         """Coordinates of each token on its own basis, zeros on the others."""
         positions = ops.take(self.routing, tokens, axis=0)  # rows sorted by cluster
-        starts = accumulate(self.cluster_sizes, initial=0)
         blocks = []
-        for start, size, table in zip(
-            starts, self.cluster_sizes, self.coordinates, strict=False
+        for table, (start, stop) in zip(
+            self.coordinates, spans(self.cluster_sizes), strict=True
         ):
-            inside = ops.logical_and(positions >= start, positions < start + size)
+            inside = ops.logical_and(positions >= start, positions < stop)
             rows = ops.take(table, ops.where(inside, positions - start, 0), axis=0)
             blocks.append(ops.where(ops.expand_dims(inside, -1), rows, 0))
         return ops.concatenate(blocks, axis=-1)

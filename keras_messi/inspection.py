@@ -1,0 +1,36 @@
+"""What a model is made of."""
+
+import keras
+
+from keras_messi.compressors import matrix_shape
+from keras_messi.report import count_parameters, format_table, stored_bytes
+from keras_messi.surgery import find_layers
+
+
+def describe_layers(model: keras.Model) -> str:
+    """Table of the layers with weights: matrix, parameters, bytes and their share.
+
+    The layers with a matrix are those that `compress` can replace.
+    """
+    places = find_layers(model)
+    total = stored_bytes([place.layer for place in places])
+    rows = [["layer", "type", "matrix", "parameters", "bytes", "share"]]
+    for path, layer, enclosed_by in places:
+        size = stored_bytes([layer])
+        if not size:
+            continue
+        shape = None if enclosed_by else matrix_shape(layer)
+        rows.append(
+            [
+                path,
+                type(layer).__name__,
+                f"{shape[0]} x {shape[1]}" if shape else "-",
+                f"{count_parameters(layer):,}",
+                f"{size:,}",
+                f"{100 * size / total:.1f} %",
+            ]
+        )
+    rows.append(
+        ["all", "", "", f"{count_parameters(model):,}", f"{total:,}", "100.0 %"]
+    )
+    return format_table(rows)
