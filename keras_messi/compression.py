@@ -3,7 +3,12 @@
 import keras
 from tqdm import tqdm
 
-from keras_messi.compressors import compressor_for, matrix_shape, reason_to_skip
+from keras_messi.compressors import (
+    compress_layer,
+    is_supported,
+    matrix_shape,
+    reason_to_skip,
+)
 from keras_messi.configs import MessiConfig
 from keras_messi.report import (
     CompressionReport,
@@ -71,7 +76,7 @@ def compress(
     chosen, skipped = _plan(places, config, filters)
     replacements, replaced = {}, []
     for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
-        new, error = compressor_for(place.layer, config)(place.layer, config)
+        new, error = compress_layer(place.layer, config)
         replacements[place.layer] = new
         replaced.append(_describe(place, new, error))
     small = replace_layers(model, replacements)
@@ -102,7 +107,7 @@ def _plan(
     for place in places:
         if place not in matched:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        elif place.enclosed_by and compressor_for(place.layer, config):
+        elif place.enclosed_by and is_supported(place.layer, config):
             reason = SkipReason.ENCLOSED, f"a layer of class {place.enclosed_by}"
         else:
             reason = reason_to_skip(place.layer, config)

@@ -130,9 +130,19 @@ COMPRESSORS: dict[tuple[type, type], Compressor] = {
 _MATRIX = {keras.layers.Dense: "kernel", keras.layers.Embedding: "embeddings"}
 
 
-def compressor_for(layer: keras.Layer, config: Any) -> Compressor | None:
-    """The function that compresses such a layer by such a config, if there is one."""
-    return COMPRESSORS.get((type(config), type(layer)))
+def is_supported(layer: keras.Layer, config: Any) -> bool:
+    """Whether there is a compressor for such a layer and such a config."""
+    return (type(config), type(layer)) in COMPRESSORS
+
+
+def compress_layer(layer: keras.Layer, config: Any) -> tuple[keras.Layer, float]:
+    """A smaller stand-in for a layer, and the relative squared error of its matrix."""
+    return COMPRESSORS[type(config), type(layer)](layer, config)
+
+
+def has_matrix(layer: keras.Layer) -> bool:
+    """Whether the layer is built and of a type whose matrix can be factored."""
+    return type(layer) in _MATRIX and layer.built
 
 
 def read_matrix(layer: keras.Layer) -> np.ndarray:
@@ -141,10 +151,8 @@ def read_matrix(layer: keras.Layer) -> np.ndarray:
     return matrix.astype(np.result_type(matrix.dtype, np.float32), copy=False)
 
 
-def matrix_shape(layer: keras.Layer) -> tuple[int, int] | None:
-    """Shape of the matrix of a layer, None for layers without one."""
-    if type(layer) not in _MATRIX or not layer.built:
-        return None
+def matrix_shape(layer: keras.Layer) -> tuple[int, int]:
+    """Shape (n, d) of the matrix of a layer."""
     n, d = getattr(layer, _MATRIX[type(layer)]).shape
     return int(n), int(d)
 
@@ -155,7 +163,7 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
     Raises:
         ValueError: The weights of the layer are not finite.
     """
-    if compressor_for(layer, config) is None or not layer.built:
+    if not (is_supported(layer, config) and has_matrix(layer)):
         return SkipReason.NOT_SUPPORTED, ""
     if layer.quantization_mode or layer.lora_enabled:
         return SkipReason.QUANTIZED, ""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,35 @@ class MessiConfig:
                 "Exactly one of `rate` and `rank` must be given. "
                 f"Received: rate={self.rate}, rank={self.rank}"
             )
-        if self.rate is not None and not 0 < self.rate < 1:
-            raise ValueError(
-                "`rate` is the share of the numbers to remove and must lie strictly "
-                f"between 0 and 1. Received: rate={self.rate}"
-            )
-        for name in ("num_clusters", "rank"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value!r}"
-                )
+        if self.rate is not None:
+            _check_rate(self.rate)
+        if self.rank is not None:
+            _check_integer("rank", self.rank, least=1)
+        _check_integer("num_clusters", self.num_clusters, least=1)
+        _check_integer("seed", self.seed, least=0)
 
     def rank_for(self, n: int, d: int) -> int:
         """Rank of the subspaces for an (n, d) matrix; 0 if the rate allows none."""
         if self.rank is not None:
             return self.rank
         # The decimal that was meant, not its binary neighbour: 1 - 0.9 is a tenth.
-        kept = 1 - Fraction(self.rate or 0).limit_denominator(10**6)
+        kept = 1 - Fraction(float(self.rate or 0)).limit_denominator(10**6)
         return floor(kept * d * n / (n + self.num_clusters * d))
+
+
+def _check_rate(rate: float) -> None:
+    if not isinstance(rate, Real):
+        raise ValueError(f"`rate` must be a number. Received: rate={rate!r}")
+    if not 0 < rate < 1:
+        raise ValueError(
+            "`rate` is the share of the numbers to remove and must lie strictly "
+            f"between 0 and 1. Received: rate={rate}"
+        )
+
+
+def _check_integer(name: str, value: int, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. "
+            f"Received: {name}={value!r}"
+        )

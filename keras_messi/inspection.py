@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_messi.compressors import matrix_shape
+from keras_messi.compressors import has_matrix, matrix_shape
 from keras_messi.report import count_parameters, format_table, stored_bytes
 from keras_messi.surgery import find_layers
 
@@ -19,12 +19,14 @@ def describe_layers(model: keras.Model) -> str:
         size = stored_bytes([layer])
         if not size:
             continue
-        shape = None if enclosed_by else matrix_shape(layer)
+        matrix = "-"
+        if has_matrix(layer) and not enclosed_by:
+            matrix = "{} x {}".format(*matrix_shape(layer))
         rows.append(
             [
                 path,
                 type(layer).__name__,
-                f"{shape[0]} x {shape[1]}" if shape else "-",
+                matrix,
                 f"{count_parameters(layer):,}",
                 f"{size:,}",
                 f"{100 * size / total:.1f} %",

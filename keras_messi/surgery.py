@@ -111,7 +111,8 @@ def replace_layers(
         if layer in replacements:
             return replacements[layer]
         copy = _copy_config(layer)
-        copies.append((layer, copy))
+        if isinstance(layer, keras.Layer):  # and not an operation without state
+            copies.append((layer, copy))
         return copy
 
     new = keras.models.clone_model(model, clone_function=clone, recursive=True)

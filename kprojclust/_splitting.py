@@ -6,13 +6,14 @@ from kprojclust._subspaces import fit_subspace, squared_distances
 
 
 def fill_empty_clusters(X, sample_weight, labels, costs, n_components):
-    """Labels in which empty clusters took over half of the costliest clusters.
+    """Labels in which empty clusters took over rows of the costliest clusters.
 
-    The donor is the cluster of largest weighted cost. Its rows are cut at the weighted
-    median of the share of their energy along the dominant direction of the residuals.
-    A cluster without cost has nothing to gain and is never split, so clusters can stay
-    empty where there are fewer distinct subspaces than clusters. With both halves
-    refitted the objective does not rise.
+    Donors are tried from the largest weighted cost downwards. A donor gives away the
+    half of its rows that has the larger share of its energy along the dominant
+    direction of the residuals; or, where this would not lower the objective once both
+    clusters are refitted, the few rows that are served worst, which the heir then
+    serves exactly. A cluster without cost has nothing to gain, so clusters stay empty
+    only where fewer subspaces than clusters serve all rows.
 
     Parameters
     ----------
@@ -31,37 +32,63 @@ def fill_empty_clusters(X, sample_weight, labels, costs, n_components):
     """
     n_clusters = len(n_components)
     sizes = np.bincount(labels[sample_weight > 0], minlength=n_clusters)
-    empty = list(np.flatnonzero(sizes == 0))
-    if not empty:
+    empty = np.flatnonzero(sizes == 0)
+    if not len(empty):
         return labels
     filled, costs = labels.copy(), sample_weight * costs
-    donors = _worth_splitting(X, sample_weight, labels, costs, n_clusters)
-    while empty and donors.any():
-        cluster_costs = np.bincount(filled, costs, minlength=n_clusters)
-        donor = int(np.argmax(np.where(donors, cluster_costs, -1)))
-        members = np.flatnonzero((filled == donor) & (sample_weight > 0))
-        moved = _far_half(X[members], sample_weight[members], n_components[donor])
-        donors[donor] = moved.any()
-        if not moved.any():
-            continue
-        heir = empty.pop(0)
-        donors[heir] = True
-        filled[members[moved]] = heir
-        for cluster in (donor, heir):
-            rows = members[moved] if cluster == heir else members[~moved]
-            costs[rows] = _refit_costs(
-                X[rows], sample_weight[rows], n_components[cluster]
+    for heir in empty:
+        for donor in _donors(X, sample_weight, filled, costs, n_clusters):
+            members = np.flatnonzero((filled == donor) & (sample_weight > 0))
+            split = _split(
+                X[members],
+                sample_weight[members],
+                costs[members],
+                n_components[[donor, heir]],
             )
+            if split is not None:
+                given, costs[members] = split
+                filled[members[given]] = heir
+                break
     return filled if np.any(filled != labels) else labels
 
 
-def _worth_splitting(X, sample_weight, labels, costs, n_clusters):
-    """Clusters whose cost exceeds the rounding noise of their energy."""
-    energies = np.bincount(
-        labels, sample_weight * np.einsum("ij,ij->i", X, X), minlength=n_clusters
-    )
+def _donors(X, sample_weight, labels, costs, n_clusters):
+    """Clusters with more cost than rounding noise, those of largest cost first."""
+    energies = sample_weight * np.einsum("ij,ij->i", X, X)
     noise = 100 * X.shape[1] * float(np.finfo(X.dtype).eps) ** 2
-    return np.bincount(labels, costs, minlength=n_clusters) > noise * energies
+    cluster_costs = np.bincount(labels, costs, minlength=n_clusters)
+    worth = cluster_costs > noise * np.bincount(labels, energies, minlength=n_clusters)
+    order = np.argsort(-cluster_costs, kind="stable")
+    return order[worth[order]]
+
+
+def _split(X, sample_weight, costs, n_components):
+    """Rows that a donor gives to an heir, and the costs once both are refitted.
+
+    Returns None if no cut lowers the sum of the costs. ``n_components`` holds the
+    dimensions of the donor and of the heir.
+    """
+    for given in _cuts(X, sample_weight, costs, n_components):
+        new_costs = np.empty_like(costs)
+        for rows, dimension in zip((~given, given), n_components, strict=True):
+            basis = fit_subspace(X[rows], sample_weight[rows], dimension)
+            distances = squared_distances(X[rows], [basis])[:, 0]
+            new_costs[rows] = sample_weight[rows] * distances
+        if new_costs.sum() < costs.sum():
+            return given, new_costs
+    return None
+
+
+def _cuts(X, sample_weight, costs, n_components):
+    """Yield masks of rows to give away: half of them, then the few served worst."""
+    half = _far_half(X, sample_weight, n_components[0])
+    if half.any():
+        yield half
+    worst = np.argsort(-costs, kind="stable")[: min(n_components[1], len(X) - 1)]
+    few = np.zeros(len(X), dtype=bool)
+    few[worst] = True
+    if few.any():
+        yield few
 
 
 def _far_half(X, sample_weight, n_components):
@@ -74,11 +101,6 @@ def _far_half(X, sample_weight, n_components):
     order = np.argsort(share, kind="stable")
     weight_below = np.cumsum(sample_weight[order])
     median = share[order[np.searchsorted(weight_below, weight_below[-1] / 2)]]
+    # Equal rows stay together: the cut never runs between equal shares.
     above = share > median
-    return above if above.any() else share == median if share.min() < median else above
-
-
-def _refit_costs(X, sample_weight, n_components):
-    """Weighted squared distances of the rows to the subspace fitted to them."""
-    basis = fit_subspace(X, sample_weight, n_components)
-    return sample_weight * squared_distances(X, [basis])[:, 0]
+    return above if above.any() else (share == median) & (share.min() < median)

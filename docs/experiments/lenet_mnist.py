@@ -102,8 +102,9 @@ def main() -> None:
     text = "\n\n".join(
         [
             "# LeNet-300-100 on MNIST: points of accuracy lost",
-            f"Both hidden layers compressed; uncompressed {100 * baseline:.2f} % of the "
-            f"10,000 test images. Mean ± standard deviation over {len(seeds)} seeds.",
+            f"Both hidden layers compressed; uncompressed {100 * baseline:.2f} % of "
+            f"the 10,000 test images. Mean ± standard deviation over "
+            f"{len(seeds)} seeds.",
             format_table(groups, baseline),
             provenance(f"python docs/experiments/lenet_mnist.py --seeds {len(seeds)}"),
         ]

@@ -33,14 +33,14 @@ class FactoredMatrix(keras.Layer):
         super().__init__(**kwargs)
         check_positive("num_clusters", num_clusters)
         ranks = _one_per_cluster("rank", rank, num_clusters)
-        if cluster_sizes is not None:
-            cluster_sizes = _one_per_cluster(
-                "cluster_sizes", list(cluster_sizes), num_clusters
-            )
         self.num_clusters = int(num_clusters)
         self.rank = ranks[0] if len(set(ranks)) == 1 else ranks
         self.ranks = ranks
-        self.cluster_sizes = cluster_sizes
+        self.cluster_sizes: list[int] = []  # until the layer is built
+        if cluster_sizes is not None:
+            self.cluster_sizes = _one_per_cluster(
+                "cluster_sizes", list(cluster_sizes), num_clusters
+            )
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
         self.bases_initializer = keras.initializers.get(bases_initializer)
         self.factors_regularizer = keras.regularizers.get(factors_regularizer)
@@ -52,7 +52,7 @@ class FactoredMatrix(keras.Layer):
                 f"`rank` must not exceed the width of the matrix, {d}. "
                 f"Received: rank={self.rank}"
             )
-        if self.cluster_sizes is None:
+        if not self.cluster_sizes:
             if self.num_clusters > n:
                 raise ValueError(
                     "`num_clusters` must not exceed the number of rows of the matrix, "
@@ -148,7 +148,7 @@ class FactoredMatrix(keras.Layer):
             **super().get_config(),
             "num_clusters": self.num_clusters,
             "rank": self.rank,
-            "cluster_sizes": self.cluster_sizes,
+            "cluster_sizes": self.cluster_sizes or None,
             "coordinates_initializer": keras.initializers.serialize(
                 self.coordinates_initializer
             ),

@@ -47,11 +47,11 @@ class MessiDense(FactoredMatrix):
 
     Example:
 
-    >>> import keras, keras_messi
+    >>> import keras, keras_messi, math
     >>> layer = keras_messi.layers.MessiDense(10, num_clusters=2, rank=3)
     >>> layer(keras.ops.ones((4, 20))).shape == (4, 10)
     True
-    >>> sum(int(w.size) for w in layer.trainable_weights)  # 3 (20 + 2 * 10) + 10
+    >>> sum(math.prod(w.shape) for w in layer.trainable_weights)  # 3 (20 + 2 * 10) + 10
     130
 
     Reference:
@@ -85,6 +85,11 @@ class MessiDense(FactoredMatrix):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         input_dim = input_shape[-1]
+        if input_dim is None:
+            raise ValueError(
+                "The last axis of the inputs must have a fixed size. "
+                f"Received: input_shape={input_shape}"
+            )
         self._add_factors(input_dim, self.units)
         self.bias = None
         if self.use_bias:

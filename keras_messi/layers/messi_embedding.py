@@ -42,11 +42,11 @@ class MessiEmbedding(FactoredMatrix):
 
     Example:
 
-    >>> import numpy as np, keras_messi
+    >>> import keras_messi, math, numpy as np
     >>> layer = keras_messi.layers.MessiEmbedding(20, 10, num_clusters=2, rank=3)
     >>> layer(np.array([[0, 19, 5]])).shape == (1, 3, 10)
     True
-    >>> sum(int(w.size) for w in layer.trainable_weights)  # 3 (20 + 2 * 10)
+    >>> sum(math.prod(w.shape) for w in layer.trainable_weights)  # 3 (20 + 2 * 10)
     120
 
     Reference:

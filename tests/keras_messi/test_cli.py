@@ -1,0 +1,159 @@
+"""The installed command, as a script would call it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_messi import load_model, save_model
+from keras_messi.cli import main
+from tests.keras_messi import models
+
+COMMAND = [str(Path(sys.executable).with_name("keras-messi"))]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A saved model, and the folder it is in."""
+    keras.utils.set_random_seed(0)
+    model = models.siamese()
+    save_model(model, tmp_path / "model.keras")
+    return model
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=cwd,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        check=False,
+    )
+
+
+def test_compress_writes_model_and_report_and_prints_the_table(model, tmp_path):
+    options = "--rate 0.6 --num-clusters 2 --filters words project --report report.json"
+    result = run(
+        "compress", "model.keras", "small.keras", *options.split(), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["path"] for row in report["replaced"]] == [
+        "encoder/words",
+        "encoder/project",
+    ]
+    size = (tmp_path / "small.keras").stat().st_size
+    assert report["file_bytes_after"] == size
+    assert f"{size:,}" in result.stdout
+    assert "100%" in result.stderr
+    assert "100%" not in result.stdout
+    small = load_model(tmp_path / "small.keras")
+    assert models.outputs_of(small).shape == models.outputs_of(model).shape
+
+
+def test_python_m_runs_the_same_command(model, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "keras_messi", "inspect", tmp_path / "model.keras"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "encoder/words" in result.stdout
+
+
+def test_inspect_lists_layers_matrices_and_shares(model, tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "model.keras")]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "50 x 24" in lines["encoder/words"]
+    assert f"{model.count_params():,}" in lines["all"]
+    assert "100.0 %" in lines["all"]
+
+
+def compress_arguments(folder, *more):
+    paths = [str(folder / "model.keras"), str(folder / "small.keras")]
+    return ["compress", *paths, "--rate", "0.6", "--num-clusters", "2", *more]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rate", "1.5"], "Received: rate=1.5"),
+        (["--num-clusters", "0"], "Received: num_clusters=0"),
+        (["--filters", "nothing"], "`filters` must match a layer"),
+        (["--report", "report.txt"], 'must end in ".json"'),
+        (["--seed", "-1"], "Received: seed=-1"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_1(
+    model, tmp_path, capsys, arguments, message
+):
+    assert main(compress_arguments(tmp_path, *arguments)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = captured.err.strip().splitlines()[-1]
+    assert line.startswith("keras-messi: error: ")
+    assert message in line
+    assert not (tmp_path / "small.keras").exists()
+
+
+def test_existing_output_needs_force(model, tmp_path, capsys):
+    (tmp_path / "small.keras").write_bytes(b"precious")
+    assert main(compress_arguments(tmp_path)) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "small.keras").read_bytes() == b"precious"
+    assert main(compress_arguments(tmp_path, "--force")) == 0
+    load_model(tmp_path / "small.keras")
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path, capsys):
+    (tmp_path / "notes.keras").write_text("no model")
+    assert main(["inspect", str(tmp_path / "notes.keras")]) == 1
+    assert "must be a Keras model" in capsys.readouterr().err
+
+
+def test_bad_usage_is_exit_status_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["compress", "only-one.keras"])
+    assert end.value.code == 2
+    assert "usage: keras-messi compress" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_exit_status_130(model, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_messi.compression.compress", interrupted)
+    assert main(compress_arguments(tmp_path)) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["model.keras"]
+
+
+def test_demo_runs_from_nothing_to_a_smaller_model(tmp_path):
+    result = run("demo", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "messi-demo"
+    assert sorted(os.listdir(folder)) == ["best.keras", "curves.png", "report.json"]
+    report = json.loads((folder / "report.json").read_text())
+    assert (folder / "best.keras").stat().st_size == report["file_bytes_after"]
+    assert report["parameters_after"] < report["parameters_before"] / 2
+    best = load_model(folder / "best.keras")
+    assert best.predict(np.zeros((1, 64), "float32"), verbose=0).shape == (1, 10)
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    table = [line for line in result.stdout.splitlines() if " % " in line]
+    assert len(table) >= 20
+    again = run("demo", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+
+
+def test_demo_without_the_files_of_mnist_says_which_is_missing(tmp_path, capsys):
+    assert main(["demo", "--data", str(tmp_path), "--output", str(tmp_path / "x")]) == 1
+    assert "train-images-idx3-ubyte.gz" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

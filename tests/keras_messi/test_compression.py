@@ -1,0 +1,294 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_messi import MessiConfig, compress
+from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.report import SkipReason
+from keras_messi.saving import load_model, save_model
+from keras_messi.surgery import find_layers
+from kprojclust import make_subspaces
+from tests.keras_messi import models
+
+
+@pytest.fixture(params=[models.sequential, models.siamese, models.composite])
+def model(request):
+    keras.utils.set_random_seed(0)
+    return request.param()
+
+
+def layers_of(model):
+    return {place.path: place.layer for place in find_layers(model)}
+
+
+def test_the_given_model_is_left_as_it_is(model):
+    outputs = models.outputs_of(model)  # first: a call changes how lambdas marshal
+    before = models.snapshot(model)
+    compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    models.assert_unchanged(model, before)
+    assert np.array_equal(models.outputs_of(model), outputs)
+
+
+def test_the_new_model_computes_with_the_matrices_that_it_reports(model):
+    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    old, new = layers_of(model), layers_of(small)
+    assert report.replaced
+    for row in report.replaced:
+        layer = new[row.path]
+        assert isinstance(layer, MessiDense | MessiEmbedding)
+        name = "kernel" if isinstance(layer, MessiDense) else "embeddings"
+        before, after = (
+            ops.convert_to_numpy(getattr(side[row.path], name)) for side in (old, new)
+        )
+        error = np.sum((after - before) ** 2) / np.sum(before**2)
+        assert row.relative_error == pytest.approx(error, rel=1e-3)
+        assert 0 < error < 1
+        assert row.shape == before.shape
+
+
+def test_the_report_counts_real_variables(model):
+    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    for row in report.replaced:
+        n, d = row.shape
+        layer = layers_of(small)[row.path]
+        numbers = sum(
+            j * (size + d)
+            for j, size in zip(row.ranks, layer.cluster_sizes, strict=True)
+        )
+        bias = d if row.layer_type == "Dense" else 0
+        assert row.num_clusters == layer.num_clusters
+        assert row.parameters_before == n * d + bias
+        assert row.parameters_after == numbers + bias
+        assert numbers <= 0.5 * n * d
+        assert row.bytes_after == 4 * row.parameters_after + n  # a byte per cluster id
+    saved = sum(r.parameters_before - r.parameters_after for r in report.replaced)
+    assert report.parameters_before - report.parameters_after == saved
+
+
+def test_file_sizes_are_those_on_disk(model, tmp_path):
+    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    save_model(small, tmp_path / "small.keras")
+    save_model(model, tmp_path / "model.keras")
+    assert (tmp_path / "small.keras").stat().st_size == report.file_bytes_after
+    assert (tmp_path / "model.keras").stat().st_size == report.file_bytes_before
+
+
+def test_a_saved_model_computes_bit_for_bit_the_same(model, tmp_path):
+    if any(isinstance(p.layer, keras.layers.Lambda) for p in find_layers(model)):
+        pytest.skip("Keras does not load Python lambdas in safe mode")
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    save_model(small, tmp_path / "small.keras")
+    again = load_model(tmp_path / "small.keras")
+    assert np.array_equal(models.outputs_of(again), models.outputs_of(small))
+
+
+def test_a_table_on_two_planes_is_kept_up_to_rounding():
+    rows, _, _ = make_subspaces(200, 6, n_clusters=2, n_components=2, random_state=0)
+    tokens = keras.Input((None,), dtype="int32")
+    words = keras.layers.Embedding(200, 6, name="words")
+    model = keras.Model(tokens, words(tokens))
+    words.set_weights([rows])
+    small, report = compress(model, MessiConfig(rank=2, num_clusters=2))
+    assert report.replaced[0].relative_error < 1e-10
+    outputs = models.outputs_of(small), models.outputs_of(model)
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+
+
+def test_one_cluster_is_the_svd():
+    keras.utils.set_random_seed(0)
+    model = models.sequential()
+    _, report = compress(model, MessiConfig(rank=5, num_clusters=1), filters="first")
+    kernel = ops.convert_to_numpy(model.get_layer("first").kernel)
+    values = np.linalg.svd(kernel, compute_uv=False) ** 2
+    expected = values[5:].sum() / values.sum()
+    assert report.replaced[0].relative_error == pytest.approx(expected, rel=1e-4)
+    assert report.replaced[0].bytes_after == 4 * (5 * 70 + 30)  # and no cluster ids
+
+
+def test_a_seed_repeats_and_another_one_differs():
+    keras.utils.set_random_seed(0)
+    model = models.sequential()
+    errors = [
+        compress(model, MessiConfig(rate=0.6, num_clusters=3, seed=seed), "first")[1]
+        .replaced[0]
+        .relative_error
+        for seed in (0, 0, 1)
+    ]
+    assert errors[0] == errors[1] != errors[2]
+
+
+def test_layers_keep_name_activation_precision_and_regularizer():
+    dense = keras.layers.Dense(
+        20,
+        activation="gelu",
+        name="wide",
+        dtype="mixed_bfloat16",
+        kernel_regularizer=keras.regularizers.L2(0.1),
+        activity_regularizer=keras.regularizers.L1(0.2),
+        bias_constraint="non_neg",
+        trainable=False,
+    )
+    model = keras.Sequential([keras.Input((40,)), dense])
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    layer = small.get_layer("wide")
+    assert layer.activation is keras.activations.gelu
+    assert layer.dtype_policy.name == "mixed_bfloat16"
+    assert float(layer.factors_regularizer.l2) == pytest.approx(0.1)
+    assert float(layer.activity_regularizer.l1) == pytest.approx(0.2)
+    assert isinstance(layer.bias_constraint, keras.constraints.NonNeg)
+    assert not layer.trainable
+    assert not small.trainable_weights
+
+
+def test_masks_reach_the_layers_behind():
+    tokens = keras.Input((5,), dtype="int32")
+    words = keras.layers.Embedding(50, 24, mask_zero=True, name="words")(tokens)
+    model = keras.Model(tokens, keras.layers.GlobalAveragePooling1D()(words))
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    padded = np.array([[3, 4, 0, 0, 0]], dtype="int32")
+    table = ops.convert_to_numpy(small.get_layer("words").embeddings)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(small(padded))[0], table[[3, 4]].mean(axis=0), atol=1e-6
+    )
+
+
+# What is skipped, and why
+
+
+def reasons(report):
+    return {layer.path: layer.reason for layer in report.skipped}
+
+
+def test_every_layer_with_weights_is_replaced_or_skipped(model):
+    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    listed = [row.path for row in (*report.replaced, *report.skipped)]
+    assert len(listed) == len(set(listed))
+    parameters = sum(row.parameters_before for row in report.replaced)
+    parameters += sum(row.parameters for row in report.skipped)
+    assert parameters == report.parameters_before
+
+
+def test_reasons_for_what_is_not_a_plain_layer():
+    _, report = compress(models.composite(), MessiConfig(rate=0.5, num_clusters=2))
+    found = reasons(report)
+    assert found["each/inner"] == SkipReason.ENCLOSED
+    assert found["attention/query"] == SkipReason.NOT_SUPPORTED
+
+
+def test_reasons_from_filters_sizes_and_rates():
+    inputs = keras.Input((40,))
+    x = keras.layers.Dense(30, name="good")(inputs)
+    x = keras.layers.Dense(2, name="few", kernel_constraint="max_norm")(x)
+    x = keras.layers.Dense(9, name="thin")(x)
+    x = keras.layers.Dense(12, name="flat")(x)
+    model = keras.Model(inputs, keras.layers.Dense(30, name="other")(x))
+    _, report = compress(
+        model, MessiConfig(rate=0.8, num_clusters=3), ["good", "few", "thin", "flat"]
+    )
+    assert [row.path for row in report.replaced] == ["good"]
+    assert reasons(report) == {
+        "few": SkipReason.CONSTRAINED,
+        "thin": SkipReason.TOO_FEW_ROWS,
+        "flat": SkipReason.NO_RANK,
+        "other": SkipReason.FILTERED_OUT,
+    }
+
+
+def test_ranks_too_large_or_too_costly_are_skipped():
+    model = models.sequential()
+    _, report = compress(model, MessiConfig(rank=9, num_clusters=1))
+    assert reasons(report)["head"] == SkipReason.RANK_TOO_LARGE
+    _, report = compress(model, MessiConfig(rank=2, num_clusters=3))
+    assert reasons(report)["head"] == SkipReason.WOULD_GROW
+
+
+def test_quantized_and_adapted_layers_are_skipped():
+    model = models.sequential()
+    model.get_layer("first").quantize("int8")
+    model.get_layer("second").enable_lora(2)
+    with pytest.raises(ValueError, match="quantized or with LoRA"):
+        compress(model, MessiConfig(rate=0.5, num_clusters=2), ["first", "second"])
+
+
+def test_subclasses_of_dense_may_compute_something_else():
+    class Doubled(keras.layers.Dense):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    model = keras.Sequential([keras.Input((40,)), Doubled(30), keras.layers.Dense(30)])
+    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    assert [row.reason for row in report.skipped] == [SkipReason.NOT_SUPPORTED]
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [np.zeros((40, 30)), np.ones((40, 30)), np.repeat(np.eye(2, 30), 20, axis=0)],
+    ids=["zero", "constant", "duplicates"],
+)
+def test_matrices_with_few_distinct_rows_are_exact_with_few_clusters(kernel):
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(30, name="same")])
+    model.layers[0].set_weights([kernel, np.zeros(30)])
+    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=5))
+    assert report.replaced[0].relative_error < 1e-10
+    assert report.replaced[0].num_clusters <= 2
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(small.layers[0].kernel), kernel, atol=1e-5
+    )
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_must_be_finite_and_nothing_changes(value):
+    model = models.sequential()
+    kernel, bias = model.get_layer("second").get_weights()
+    kernel[3, 4] = value
+    model.get_layer("second").set_weights([kernel, bias])
+    with pytest.raises(ValueError, match="`kernel` of layer 'second' must be finite"):
+        compress(model, MessiConfig(rate=0.5, num_clusters=2))
+
+
+def test_filters_that_match_nothing_are_an_error():
+    with pytest.raises(
+        ValueError, match=r"`filters` must match a layer.*'frist'.*first"
+    ):
+        compress(models.sequential(), MessiConfig(rate=0.5), filters="frist")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MessiConfig(rate=0.5, num_clusters=41), "num_clusters=41, 40 rows"),
+        (MessiConfig(rate=0.99, num_clusters=5), "rate=0.99 .* leaves rank 0"),
+        (MessiConfig(rank=31, num_clusters=1), "rank=31, width 30"),
+    ],
+)
+def test_a_config_that_fits_no_layer_says_why(config, message):
+    with pytest.raises(ValueError, match=message):
+        compress(models.sequential(), config, filters="first")
+
+
+# The report as people and programs see it
+
+
+def test_the_report_prints_and_serializes():
+    _, report = compress(
+        models.sequential(), MessiConfig(rate=0.5, num_clusters=2), ["first", "second"]
+    )
+    text = str(report)
+    for part in ("first", "40 x 30", "second", "filtered out", "whole model", " x"):
+        assert part in text
+    loaded = json.loads(report.to_json())
+    assert loaded == json.loads(json.dumps(report.to_dict()))
+    assert loaded["replaced"][0]["path"] == "first"
+
+
+def test_a_progress_bar_goes_to_stderr_if_asked(capsys):
+    compress(models.sequential(), MessiConfig(rate=0.5, num_clusters=2), verbose=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "100%" in captured.err

@@ -1,0 +1,57 @@
+"""The trained LeNet on MNIST and the word table of MiniLM."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_messi import MessiConfig, compress
+from keras_messi.demo import accuracy, run_trial
+from keras_messi.layers import MessiEmbedding
+
+
+def test_lenet_has_the_parameters_and_the_accuracy_that_are_known(trained_lenet, mnist):
+    assert trained_lenet.count_params() == 266_610
+    found = accuracy(trained_lenet, mnist.x_test, mnist.y_test)
+    assert found == pytest.approx(0.9816, abs=2e-4)
+
+
+def test_the_dense_part_of_vgg19_has_the_parameters_that_the_paper_says():
+    layers = [keras.layers.Dense(units) for units in (512, 512, 10)]
+    assert keras.Sequential([keras.Input((512,)), *layers]).count_params() == 530_442
+
+
+def test_lenet_keeps_its_accuracy_better_with_several_subspaces(trained_lenet, mnist):
+    options = {"epochs": 1, "seed": 0}
+    svd, _, _ = run_trial(trained_lenet, mnist, 0.95, 1, **options)
+    several, small, report = run_trial(trained_lenet, mnist, 0.95, 5, **options)
+    assert several.accuracy_after > svd.accuracy_after + 0.01
+    assert several.accuracy_after > 0.94
+    assert [row.path for row in report.replaced] == ["fc1", "fc2"]
+    assert small.count_params() < 0.06 * trained_lenet.count_params()
+
+
+def test_word_table_error_against_svd_with_as_many_numbers(word_table):
+    from word_table import measured_error
+
+    error, numbers = measured_error(word_table, MessiConfig(rank=128, num_clusters=5))
+    svd_error, svd_numbers = measured_error(
+        word_table, MessiConfig(rank=134, num_clusters=1)
+    )
+    assert numbers == 128 * (30522 + 5 * 384)
+    assert svd_numbers == pytest.approx(numbers, rel=0.005)
+    assert svd_error == pytest.approx(0.324, abs=1e-3)
+    assert error <= 0.290
+
+
+def test_looking_words_up_gives_rows_of_the_table(word_table):
+    from word_table import embedding_model
+
+    small, _ = compress(embedding_model(word_table), MessiConfig(0.5, num_clusters=1))
+    layer = small.get_layer("words")
+    assert isinstance(layer, MessiEmbedding)
+    words = np.random.default_rng(0).integers(0, len(word_table), (8, 32))
+    table = ops.convert_to_numpy(layer.embeddings)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(small(words)), table[words], atol=1e-6
+    )

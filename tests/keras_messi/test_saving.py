@@ -1,0 +1,185 @@
+"""Real files, real processes, real full disks."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+from keras_messi import MessiConfig, compress, load_model, save_model
+from keras_messi.saving import replaced_atomically, save_text
+from tests.keras_messi import models
+
+
+@pytest.fixture
+def small():
+    keras.utils.set_random_seed(0)
+    return compress(models.siamese(), MessiConfig(rate=0.5, num_clusters=2))[0]
+
+
+def run_python(code, *arguments):
+    """Run a script in a fresh process, with this Keras backend."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        check=False,
+    )
+
+
+def test_reload_where_no_clustering_can_be_imported_is_bit_for_bit(small, tmp_path):
+    save_model(small, tmp_path / "small.keras")
+    x = models.inputs_of(small)
+    np.savez(tmp_path / "x.npz", *x)
+    np.save(tmp_path / "y.npy", small.predict(x, verbose=0))
+    script = """
+        import sys
+        for name in ("kprojclust", "sklearn", "scipy", "tqdm", "matplotlib"):
+            sys.modules[name] = None  # importing it raises
+        import keras, numpy as np
+        import keras_messi
+        folder = sys.argv[1]
+        for load in (keras_messi.load_model, keras.saving.load_model):
+            model = load(folder + "/small.keras")
+            x = list(np.load(folder + "/x.npz").values())
+            y = model.predict(x, verbose=0)
+            assert np.array_equal(y, np.load(folder + "/y.npy"))
+        print("equal")
+    """
+    result = run_python(script, tmp_path)
+    assert result.stdout.strip() == "equal", result.stderr
+
+
+def test_the_optimizer_is_left_out_and_stays_with_the_model(small, tmp_path):
+    save_model(small, tmp_path / "before.keras")
+    small.compile("adam", "mse")
+    x, y = models.inputs_of(small), np.zeros((4, 2))
+    small.fit(x, y, verbose=0)
+    save_model(small, tmp_path / "after.keras")
+    size = (tmp_path / "before.keras").stat().st_size
+    assert (tmp_path / "after.keras").stat().st_size == size
+    assert not load_model(tmp_path / "after.keras").compiled
+    assert int(small.optimizer.iterations) == 1
+    small.fit(x, y, verbose=0)
+    assert int(small.optimizer.iterations) == 2
+
+
+def test_keras_itself_saves_and_restores_the_optimizer(small, tmp_path):
+    small.compile("adam", "mse")
+    small.fit(models.inputs_of(small), np.zeros((4, 2)), verbose=0)
+    small.save(tmp_path / "checkpoint.keras")
+    again = load_model(tmp_path / "checkpoint.keras")
+    assert int(again.optimizer.iterations) == 1
+
+
+def test_an_existing_file_needs_overwrite(small, tmp_path):
+    path = tmp_path / "small.keras"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="must not exist yet.*small.keras"):
+        save_model(small, path)
+    assert path.read_bytes() == b"precious"
+    save_model(small, path, overwrite=True)
+    assert np.array_equal(models.outputs_of(load_model(path)), models.outputs_of(small))
+
+
+def test_the_file_has_the_mode_of_a_new_file(small, tmp_path):
+    save_model(small, tmp_path / "small.keras")
+    (tmp_path / "other").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("small.keras", "other")]
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("small.h5", ValueError, 'must end in ".keras". Received: .*small.h5'),
+        ("no/small.keras", FileNotFoundError, "the output folder must exist"),
+        ("folder.keras", FileExistsError, "unless it is a file to be overwritten"),
+    ],
+)
+def test_bad_paths_are_refused(small, tmp_path, name, error, message):
+    (tmp_path / "folder.keras").mkdir()
+    with pytest.raises(error, match=message):
+        save_model(small, tmp_path / name, overwrite=True)
+
+
+FAILING_SAVE = """
+    import os, resource, signal, sys
+    import keras, numpy as np, keras_messi
+    path, how = sys.argv[1:]
+
+    class Last(keras.layers.Layer):
+        def save_own_variables(self, store):
+            if how == "interrupt":
+                os.kill(os.getpid(), signal.SIGINT)
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def call(self, inputs):
+            return inputs
+
+    model = keras.Sequential([keras.Input((500,)), keras.layers.Dense(500), Last()])
+    if how == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        keras_messi.save_model(model, path, overwrite=True)
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "printed"),
+    [("full", "OSError"), ("interrupt", "KeyboardInterrupt"), ("kill", "")],
+)
+def test_the_old_file_survives_a_full_disk_and_an_interrupt(tmp_path, how, printed):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"precious")
+    result = run_python(FAILING_SAVE, path, how)
+    assert result.stdout.strip() == printed, result.stderr
+    assert path.read_bytes() == b"precious"
+    if how != "kill":  # nobody cleans up after SIGKILL
+        assert os.listdir(tmp_path) == ["model.keras"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + 18 * b"\0"])
+def test_files_that_are_no_models_are_named(tmp_path, content):
+    path = tmp_path / "fake.keras"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="must be a Keras model.*fake.keras"):
+        load_model(path)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`path` must be a file.*gone.keras"):
+        load_model(tmp_path / "gone.keras")
+
+
+def test_text_is_written_as_carefully(tmp_path):
+    path = tmp_path / "report.json"
+    save_text("{}", path)
+    assert path.read_text() == "{}\n"
+    with pytest.raises(FileExistsError):
+        save_text("[]", path)
+    assert path.read_text() == "{}\n"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_a_failure_inside_keeps_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+
+    def write_half():
+        with replaced_atomically(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.json"]
