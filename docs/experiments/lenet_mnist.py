@@ -18,7 +18,7 @@ from provenance import provenance
 from real_data import mnist, trained_lenet
 from tqdm import tqdm
 
-from keras_messi.demo import CLUSTER_COUNTS, Trial, accuracy, run_trial
+from keras_messi.demo import CLUSTER_COUNTS, RATES, Trial, accuracy, run_trial
 from keras_messi.plotting import save_accuracy_curves
 
 HERE = Path(__file__).parent
@@ -90,14 +90,14 @@ def main() -> None:
     data, model = mnist(), trained_lenet()
     baseline = accuracy(model, data.x_test, data.y_test)
     done = read_rows()
-    wanted = list(product(seeds, data.rates, CLUSTER_COUNTS))
+    wanted = list(product(seeds, RATES, CLUSTER_COUNTS))
     for seed, rate, k in tqdm([key for key in wanted if key not in done]):
         trial, _, _ = run_trial(model, data, rate, k, epochs=2, seed=seed)
         append_row(seed, trial)
         done[seed, rate, k] = trial
     groups = {
         (rate, k): [done[seed, rate, k] for seed in seeds]
-        for rate, k in product(data.rates, CLUSTER_COUNTS)
+        for rate, k in product(RATES, CLUSTER_COUNTS)
     }
     text = "\n\n".join(
         [

@@ -26,7 +26,7 @@ def mnist() -> Digits:
 
 def trained_lenet() -> keras.Model:
     """A LeNet-300-100 that classifies 98.16 % of the MNIST test images right."""
-    model = lenet_300_100(784)
+    model = lenet_300_100()
     with np.load(data_folder() / "networks" / "lenet300100_dense.npz") as weights:
         for layer in model.layers:
             kernel, bias = (
