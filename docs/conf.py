@@ -1,11 +1,11 @@
 """Sphinx configuration: `sphinx-build -W docs docs/_build`."""
 
 import re
-from importlib.metadata import version
+from importlib import metadata
 
 project = "kprojclust"
 author = "the kprojclust developers"
-release = version("kprojclust")
+version = release = metadata.version("kprojclust")
 
 extensions = [
     "myst_parser",

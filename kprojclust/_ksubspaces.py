@@ -82,7 +82,7 @@ class KSubspaces(
     labels_ : ndarray of shape (n_samples,)
         Nearest subspace of each training row; always equal to ``predict(X)``.
 
-    components_ : list of ndarray of shape (n_components_[c], n_features)
+    components_ : list of ndarray of shape (`n_components_[c]`, n_features)
         Orthonormal rows spanning each subspace, strongest direction first.
 
     n_components_ : ndarray of shape (n_clusters,)
@@ -107,7 +107,7 @@ class KSubspaces(
     n_features_in_ : int
         Number of features seen during fit.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features seen during fit, where all of them are strings.
 
     See Also
@@ -264,7 +264,7 @@ class KSubspaces(
         -------
         labels : ndarray of shape (n_samples,)
             Nearest subspace.
-        coordinates : ndarray of shape (n_samples, max(n_components_))
+        coordinates : ndarray of shape (n_samples, max(`n_components_`))
             Coordinates in the basis ``components_[label]``, zeros beyond its dimension.
         """
         X = self._check_rows(X)
@@ -280,7 +280,7 @@ class KSubspaces(
         Parameters
         ----------
         labels : array-like of shape (n_samples,)
-        coordinates : array-like of shape (n_samples, max(n_components_))
+        coordinates : array-like of shape (n_samples, max(`n_components_`))
 
         Returns
         -------
