@@ -46,7 +46,8 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a Keras model.
+        ValueError: The file is not a Keras model, is damaged, or has layers of classes
+            that are not registered.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +57,14 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
             "`path` must be a Keras model: a .keras archive with config.json and "
             f"weights. Received: {path}"
         )
-    return keras.saving.load_model(path)
+    try:
+        return keras.saving.load_model(path)
+    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`path` holds a model that can't be rebuilt: {path}. Import the modules "
+            "that register its own classes first, or restore the file if it is "
+            f"damaged. Keras says: {error}"
+        ) from error
 
 
 def saved_size(model: keras.Model) -> int:

@@ -79,13 +79,22 @@ def matches(place: Place, filters: Filters) -> bool:
         place: Where the layer stands.
         filters: A regular expression searched for in the path, a list of them of which
             one must be found, a function of the layer, or None for all layers.
+
+    Raises:
+        ValueError: The filters are not regular expressions.
     """
     if filters is None:
         return True
     if callable(filters):
         return bool(filters(place.layer))
     patterns = [filters] if isinstance(filters, str) else filters
-    return any(re.search(pattern, place.path) for pattern in patterns)
+    try:
+        return any(re.search(pattern, place.path) for pattern in patterns)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`filters` must be regular expressions or a function ({error}). "
+            f"Received: filters={filters!r}"
+        ) from error
 
 
 def replace_layers(

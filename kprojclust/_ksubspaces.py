@@ -42,7 +42,7 @@ class KSubspaces(
 
     by alternating two exact steps: each row goes to its nearest subspace, each subspace
     becomes the leading right singular vectors of its weighted rows. The objective never
-    rises. Empty clusters take over half of the cluster that is served worst. With
+    rises. Empty clusters take over rows of the cluster that is served worst. With
     ``n_clusters=1`` this is the truncated singular value decomposition.
 
     Parameters
@@ -54,13 +54,12 @@ class KSubspaces(
         Dimension of the subspaces: of all of them, or of each. Between 1 and
         ``n_features``.
 
-    init : {"k-means", "random"}, array-like of shape (n_samples,) or callable, \
-            default="k-means"
+    init : {"k-means", "random"}, array-like or callable, default="k-means"
         The start:
 
         - "k-means": k-means on the directions of the rows;
         - "random": rows dealt out at random into clusters of equal size;
-        - an array of labels from 0 to ``n_clusters - 1``;
+        - an array of shape (n_samples,) of labels from 0 to ``n_clusters - 1``;
         - a callable ``init(X, n_clusters, random_state)`` that returns such labels.
 
     n_init : int or "auto", default="auto"

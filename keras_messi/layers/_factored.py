@@ -45,26 +45,30 @@ class FactoredMatrix(keras.Layer):
         self.bases_initializer = keras.initializers.get(bases_initializer)
         self.factors_regularizer = keras.regularizers.get(factors_regularizer)
 
-    def _add_factors(self, n: int, d: int) -> None:
-        """Create the weights of an (n, d) matrix."""
+    def _fit_to_shape(self, n: int, d: int) -> None:
+        """Check ranks and cluster sizes against an (n, d) matrix; fill in the sizes."""
         if max(self.ranks) > d:
             raise ValueError(
                 f"`rank` must not exceed the width of the matrix, {d}. "
                 f"Received: rank={self.rank}"
             )
+        if self.num_clusters > n:
+            raise ValueError(
+                "`num_clusters` must not exceed the number of rows of the matrix, "
+                f"{n}. Received: num_clusters={self.num_clusters}"
+            )
         if not self.cluster_sizes:
-            if self.num_clusters > n:
-                raise ValueError(
-                    "`num_clusters` must not exceed the number of rows of the matrix, "
-                    f"{n}. Received: num_clusters={self.num_clusters}"
-                )
-            starts = np.arange(n) * self.num_clusters // n
-            self.cluster_sizes = np.bincount(starts).tolist()
+            clusters = np.arange(n) * self.num_clusters // n
+            self.cluster_sizes = np.bincount(clusters).tolist()
         if sum(self.cluster_sizes) != n:
             raise ValueError(
                 f"`cluster_sizes` must sum to the number of rows of the matrix, {n}. "
                 f"Received: cluster_sizes={self.cluster_sizes}"
             )
+
+    def _add_factors(self, n: int, d: int) -> None:
+        """Create the weights of an (n, d) matrix."""
+        self._fit_to_shape(n, d)
         self.coordinates = [
             self.add_weight(
                 name=f"coordinates_{c}",

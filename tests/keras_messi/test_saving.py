@@ -155,6 +155,30 @@ def test_files_that_are_no_models_are_named(tmp_path, content):
         load_model(path)
 
 
+class Unregistered(keras.layers.Layer):
+    """A layer that Keras can't find by name."""
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_models_with_unknown_classes_say_what_to_do(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), Unregistered()])
+    save_model(model, tmp_path / "own.keras")
+    with pytest.raises(ValueError, match="Import the modules that register"):
+        load_model(tmp_path / "own.keras")
+
+
+def test_damaged_files_are_refused(small, tmp_path):
+    path = tmp_path / "small.keras"
+    save_model(small, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="restore the file if it is damaged"):
+        load_model(path)
+
+
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="`path` must be a file.*gone.keras"):
         load_model(tmp_path / "gone.keras")

@@ -50,6 +50,13 @@ def test_filters_are_patterns_lists_and_functions(filters, expected):
     assert found == expected
 
 
+@pytest.mark.parametrize("filters", ["(", ["words", "["], [3]], ids=str)
+def test_filters_that_are_no_patterns_are_named(filters):
+    place = find_layers(models.sequential())[0]
+    with pytest.raises(ValueError, match="`filters` must be regular expressions"):
+        matches(place, filters)
+
+
 def test_a_copy_without_replacements_computes_the_same(model):
     before = models.snapshot(model)
     copy = replace_layers(model, {})
