@@ -81,8 +81,10 @@ def _compress_dense(
         factors_regularizer=old["kernel_regularizer"],
     )
     new.build((None, len(matrix)))
-    bias = {"bias": layer.bias} if layer.use_bias else {}
-    new.load_own_variables({**factors.stored(), **bias})
+    store = factors.stored()
+    if layer.use_bias:
+        store["bias"] = keras.ops.convert_to_numpy(layer.bias)
+    new.load_own_variables(store)
     return new, factors.relative_error
 
 

@@ -145,7 +145,9 @@ def _copy_config(layer: keras.Layer) -> keras.Layer:
 def _copy_state(layer: keras.Layer, copy: keras.Layer) -> None:
     """Copy weights, seeds and assets, such as the vocabulary of a StringLookup."""
     for source, target in zip(layer.variables, copy.variables, strict=True):
-        target.assign(source)
+        # Through numpy: two JAX variables must not hold one array, which training the
+        # one would take away from the other.
+        target.assign(keras.ops.convert_to_numpy(source))
     for source, target in zip(
         [layer, *inner_layers(layer)], [copy, *inner_layers(copy)], strict=True
     ):

@@ -32,6 +32,16 @@ def test_the_given_model_is_left_as_it_is(model):
     assert np.array_equal(models.outputs_of(model), outputs)
 
 
+def test_training_the_new_model_leaves_the_given_one_as_it_is(model):
+    models.outputs_of(model)
+    before = models.snapshot(model)
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    small.compile("adam", "mse")
+    x = models.inputs_of(small)
+    small.fit(x, np.zeros_like(models.outputs_of(small)), verbose=0)
+    models.assert_unchanged(model, before)
+
+
 def test_the_new_model_computes_with_the_matrices_that_it_reports(model):
     small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
     old, new = layers_of(model), layers_of(small)
