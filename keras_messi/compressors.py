@@ -49,7 +49,7 @@ def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Fa
         rank: Dimension j of each.
         seed: Seed of the clustering.
     """
-    model = KSubspaces(num_clusters, rank, n_init=1, random_state=seed)
+    model = KSubspaces(num_clusters, rank, init="k-means", n_init=1, random_state=seed)
     with warnings.catch_warnings():
         # Fewer subspaces than asked for are legal here, and the report shows them.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -2,10 +2,17 @@
 
 from importlib.metadata import version
 
+from kprojclust._ensemble import EnsembleKSubspaces
 from kprojclust._ksubspaces import KSubspaces
 from kprojclust.datasets import make_subspaces
 from kprojclust.metrics import clustering_accuracy, principal_angles
 
-__all__ = ["KSubspaces", "clustering_accuracy", "make_subspaces", "principal_angles"]
+__all__ = [
+    "EnsembleKSubspaces",
+    "KSubspaces",
+    "clustering_accuracy",
+    "make_subspaces",
+    "principal_angles",
+]
 
 __version__ = version("kprojclust")

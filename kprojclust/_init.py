@@ -1,4 +1,7 @@
-"""Starts: functions (X, n_clusters, sample_weight, random_state) -> labels."""
+"""Starts: functions (X, sample_weight, n_components, random_state) -> labels.
+
+``n_components`` is an int ndarray of shape (n_clusters,).
+"""
 
 import warnings
 
@@ -6,15 +9,34 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
+from sklearn.utils import check_random_state
+from sklearn.utils.extmath import row_norms
+
+from kprojclust._affinity import (
+    nearest_directions,
+    ridge_directions,
+    spectral_clusters,
+)
+from kprojclust._problem import distances_to_flats
+from kprojclust._subspaces import Flat, fit_flat, squared_distances
+from kprojclust._validation import check_bases, check_labels, is_list_of_bases
+
+# Rows around the seed row beyond the dimension of a subspace, to fit it to.
+_SPARE_ROWS = 3
+
+# Links of a row, and ridge in units of the mean eigenvalue, of the "spectral" start.
+N_NEIGHBORS = 8
+RIDGE = 0.3
 
 
-def random_labels(X, n_clusters, sample_weight, random_state):
+def random_labels(X, sample_weight, n_components, random_state):
     """Split the rows at random into clusters of equal size."""
-    return random_state.permutation(np.arange(len(X)) % n_clusters)
+    return random_state.permutation(np.arange(len(X)) % len(n_components))
 
 
-def spherical_kmeans_labels(X, n_clusters, sample_weight, random_state):
+def spherical_kmeans_labels(X, sample_weight, n_components, random_state):
     """Cluster the directions of the rows: k-means on rows scaled to length one."""
+    n_clusters = len(n_components)
     if n_clusters == 1:
         return np.zeros(len(X), dtype=np.intp)
     kmeans = KMeans(n_clusters, n_init=1, random_state=random_state)
@@ -25,4 +47,120 @@ def spherical_kmeans_labels(X, n_clusters, sample_weight, random_state):
         return kmeans.fit(normalize(X), sample_weight=sample_weight).labels_
 
 
-STARTS = {"k-means": spherical_kmeans_labels, "random": random_labels}
+def farthest_labels(X, sample_weight, n_components, random_state):
+    """Nearest of k local subspaces, each put where the ones before it fit badly.
+
+    A seed row is drawn with probability proportional to its weight times its squared
+    distance to the union of the subspaces so far; the next subspace is fitted to the
+    rows of largest absolute cosine with it. This is the D^2 sampling of k-means++ [1]_
+    for subspaces.
+
+    References
+    ----------
+    .. [1] D. Arthur and S. Vassilvitskii, "k-means++: The Advantages of Careful
+       Seeding", SODA 2007. https://dl.acm.org/doi/10.5555/1283383.1283494
+    """
+    directions = normalize(X)
+    costs = row_norms(X, squared=True)
+    distances = np.empty((len(X), len(n_components)), dtype=X.dtype)
+    for c, dimension in enumerate(n_components):
+        seed = _draw(sample_weight * costs, random_state)
+        cosines = np.abs(directions @ directions[seed])
+        cosines[sample_weight == 0] = -1
+        near = np.argsort(-cosines, kind="stable")[: dimension + _SPARE_ROWS]
+        flat = fit_flat(X[near], sample_weight[near], dimension)
+        distances[:, c] = squared_distances(X, [flat])[:, 0]
+        costs = np.minimum(costs, distances[:, c])
+    return np.argmin(distances, axis=1)
+
+
+def _draw(weights, random_state):
+    """Index drawn with probability proportional to the weights, which may vanish."""
+    total = np.cumsum(weights, dtype=np.float64)
+    draw = random_state.uniform() * total[-1]
+    return min(np.searchsorted(total, draw, side="right"), len(weights) - 1)
+
+
+def spectral_labels(X, sample_weight, n_components, random_state):
+    """Spectral clustering of the rows that explain one another in a ridge regression.
+
+    The thresholding of [1]_, absolute cosines of which each row keeps its largest, on
+    the coefficients of a ridge regression of the rows on one another [2]_: what all
+    rows have in common, such as the shading of faces, no longer links them.
+
+    References
+    ----------
+    .. [1] R. Heckel and H. Bölcskei, "Robust Subspace Clustering via Thresholding",
+       IEEE Transactions on Information Theory, 2015. https://arxiv.org/abs/1307.4891
+    .. [2] C. Lu et al., "Robust and Efficient Subspace Segmentation via Least Squares
+       Regression", ECCV 2012. https://arxiv.org/abs/1404.6736
+    """
+    graph = nearest_directions(ridge_directions(X, RIDGE), N_NEIGHBORS)
+    return spectral_clusters(
+        graph, len(n_components), random_state, sample_weight=sample_weight
+    )
+
+
+# Above this number of rows, "auto" leaves out the start that looks at all pairs.
+_MAX_ROWS_FOR_PAIRS = 5000
+
+
+def automatic_starts(n_samples, n_starts):
+    """Names of the starts of "auto": one of the directions, then all different draws.
+
+    The first looks at all pairs of rows and finds most on moderate data; the second is
+    the best on weight matrices; drawing far seeds is cheap and never the same twice.
+    """
+    first = ["spectral"] if n_samples <= _MAX_ROWS_FOR_PAIRS else []
+    names = [*first, "k-means"]
+    return [*names, *["farthest"] * max(0, n_starts - len(names))][:n_starts]
+
+
+def initial_labels(problem, init, n_init, random_state):
+    """Yield the labels to start from, one array a start.
+
+    Parameters
+    ----------
+    problem : Problem
+    init : str, callable, array-like or list of ndarray
+        As of KSubspaces.
+    n_init : int or "auto"
+    random_state : int, RandomState instance or None
+    """
+    X, n_clusters = problem.X, len(problem.n_components)
+    if n_clusters == 1:
+        yield np.zeros(len(X), dtype=np.intp)
+        return
+    random_state = check_random_state(random_state)
+    for start in _kinds_of_start(init, n_init, len(X)):
+        if isinstance(start, str):
+            labels = STARTS[start](
+                X, problem.sample_weight, problem.n_components, random_state
+            )
+        elif callable(start):
+            labels = start(X, n_clusters, random_state)
+        elif is_list_of_bases(start):
+            bases = check_bases(start, n_clusters, X)
+            flats = [Flat(np.zeros(X.shape[1], X.dtype), basis) for basis in bases]
+            labels = distances_to_flats(X, flats, problem.p).argmin(axis=1)
+        else:
+            labels = start
+        yield check_labels(labels, len(X), n_clusters, "init")
+
+
+def _kinds_of_start(init, n_init, n_samples):
+    """What each start is made from: a name, a callable, an array or bases."""
+    if not (isinstance(init, str) or callable(init)):
+        return [init]
+    n_starts = 10 if isinstance(n_init, str) else n_init
+    if isinstance(init, str) and init == "auto":
+        return automatic_starts(n_samples, n_starts)
+    return [init] * n_starts
+
+
+STARTS = {
+    "farthest": farthest_labels,
+    "k-means": spherical_kmeans_labels,
+    "random": random_labels,
+    "spectral": spectral_labels,
+}

@@ -10,40 +10,55 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kprojclust._em import assign, ksubspaces_single
-from kprojclust._init import STARTS
-from kprojclust._subspaces import squared_distances
+from kprojclust._dimensions import starting_dimensions
+from kprojclust._em import majorising_weights
+from kprojclust._init import STARTS, initial_labels
+from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
+from kprojclust._problem import Problem, distances_to_flats, nearest, stored_numbers
+from kprojclust._search import search
+from kprojclust._subspaces import Flat
 from kprojclust._validation import (
+    HasMethods,
     Integral,
     Interval,
     Real,
     StrOptions,
     check_labels,
+    check_max_parameters,
     check_n_components,
+    check_n_samples,
     check_sample_weight,
     fit_context,
 )
+from kprojclust.losses import get_loss
 
 
 class KSubspaces(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    MixtureScoreMixin,
+    BaseEstimator,
 ):
-    r"""Cluster rows around k linear subspaces.
+    r"""Cluster rows around k subspaces.
 
-    Finds subspaces, given by orthonormal bases :math:`V_1, \dots, V_k`, and labels
-    :math:`c_i` that minimise
+    Finds flats, given by orthonormal bases :math:`V_1, \dots, V_k` and means
+    :math:`m_1, \dots, m_k` (zero unless ``affine``), and labels :math:`c_i` that
+    minimise
 
     .. math::
 
-        \sum_i w_i \, \lVert x_i - V_{c_i}^\top V_{c_i} x_i \rVert^2
+        \sum_i w_i \, \rho(\lVert r_i \rVert_p), \quad
+        r_i = (I - V_{c_i}^\top V_{c_i}) (x_i - m_{c_i})
 
-    by alternating two exact steps: each row goes to its nearest subspace, each subspace
-    becomes the leading right singular vectors of its weighted rows. The objective never
-    rises. Empty clusters take over rows of the cluster that is served worst. With
-    ``n_clusters=1`` this is the truncated singular value decomposition.
+    by alternating two steps: each row goes to its nearest flat, each flat becomes the
+    weighted principal subspace of its rows. The weights majorise the loss, so that for
+    p = 2 the objective never rises, whatever the loss. Empty clusters and clusters with
+    fewer rows than dimensions take over rows of the cluster that is served worst. With
+    ``n_clusters=1`` and the squared loss this is the truncated singular value
+    decomposition.
 
     Parameters
     ----------
@@ -51,20 +66,52 @@ class KSubspaces(
         Number of subspaces.
 
     n_components : int or array-like of shape (n_clusters,), default=1
-        Dimension of the subspaces: of all of them, or of each. Between 1 and
-        ``n_features``.
+        Dimension of the subspaces: of all of them, or of each. Between 0 and
+        ``n_features``. Ignored if ``max_parameters`` is given.
 
-    init : {"k-means", "random"}, array-like or callable, default="k-means"
+    max_parameters : int, default=None
+        Choose the dimensions so that the projected rows take at most this many stored
+        numbers: the sum over clusters of dimension times (rows + ``n_features``), plus
+        ``n_features`` a cluster if ``affine``.
+
+    loss : str or object, default="squared"
+        The loss :math:`\rho`: "squared", "l1", "huber", "cauchy", "geman-mcclure",
+        "welsch", "tukey", "truncated", or an object with ``rho(residuals)`` and
+        ``weights(residuals)``, such as those of :mod:`kprojclust.losses`. Tuning
+        constants that are not given come from a robust estimate of the scale of the
+        residuals, which is fixed for each start.
+
+    p : float, default=2
+        Power of the Minkowski distance between a row and its projection: 2 is
+        Euclidean, 1 Manhattan. Between 1 and 2. For p < 2 all residuals have to be
+        formed, and a flat moves only if the objective falls.
+
+    affine : bool, default=False
+        Whether the subspaces have a mean, and need not contain the origin.
+
+    init : str, array-like, list of ndarray or callable, default="auto"
         The start:
 
+        - "auto": one "spectral" start where there are at most 5000 rows, one from
+          "k-means", and "farthest" ones;
         - "k-means": k-means on the directions of the rows;
+        - "farthest": local subspaces around rows drawn far from those before;
+        - "spectral": spectral clustering of the rows that explain one another in a
+          ridge regression; compares all pairs of rows;
         - "random": rows dealt out at random into clusters of equal size;
         - an array of shape (n_samples,) of labels from 0 to ``n_clusters - 1``;
-        - a callable ``init(X, n_clusters, random_state)`` that returns such labels.
+        - a list of one basis of shape (dimension, n_features) for each cluster;
+        - a callable ``init(X, n_clusters, random_state)`` that returns labels.
 
     n_init : int or "auto", default="auto"
-        Number of starts, of which the one with the lowest objective is kept. "auto" is
-        1 where ``init`` is an array of labels and 10 otherwise.
+        Number of starts, of which the one with the lowest objective is kept, after an
+        exchange of clusters with the others where that lowers it further. "auto" is 1
+        where ``init`` is an array or a list and 10 otherwise.
+
+    n_relocations : int, default=0
+        Largest number of times that, from the best start, the cluster that is missed
+        least is dissolved and a costly one split instead. It ends as soon as none of a
+        few candidates lowers the objective. Not under ``max_parameters``.
 
     max_iter : int, default=100
         Largest number of iterations of one start.
@@ -76,32 +123,56 @@ class KSubspaces(
     random_state : int, RandomState instance or None, default=None
         Randomness of the starts. Pass an int for reproducible output.
 
+    verbose : int, default=0
+        1 prints a line for each iteration.
+
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,)
-        Nearest subspace of each training row; always equal to ``predict(X)``.
+        Cluster of each training row; always equal to ``predict(X, sample_weight)``.
 
     components_ : list of ndarray of shape (`n_components_[c]`, n_features)
         Orthonormal rows spanning each subspace, strongest direction first.
 
+    means_ : ndarray of shape (n_clusters, n_features)
+        A point of each flat; zeros unless ``affine``.
+
     n_components_ : ndarray of shape (n_clusters,)
         Dimension of each subspace.
 
+    explained_variance_ : list of ndarray of shape (n_features,)
+        Mean squares of the rows of each cluster, less its mean, along all of their
+        principal directions, largest first.
+
+    noise_variance_ : ndarray of shape (n_clusters,)
+        Mean square across each flat, per direction.
+
+    weights_ : ndarray of shape (n_clusters,)
+        Share of the sample weight in each cluster.
+
     inertia_ : float
-        The objective: weighted sum of squared distances to the nearest subspace.
+        The objective.
+
+    loss_ : object
+        The loss, with its tuning constant.
 
     loss_curve_ : list of float
-        The objective after each iteration of the best start.
+        The objective after each iteration of the best start, and each relocation.
 
     n_iter_ : int
-        Number of iterations of the best start.
+        Number of iterations of the best start, and of relocations.
 
     converged_ : bool
         Whether the best start converged within ``max_iter`` iterations.
 
     n_parameters_ : int
         Numbers needed to store the projected training rows: the sum over the clusters
-        of dimension times (rows in the cluster + ``n_features``).
+        of dimension times (rows in the cluster + ``n_features``), plus ``n_features`` a
+        cluster if ``affine``.
+
+    price_ : float
+        Loss that each stored number saves at least; 0 without ``max_parameters``. A row
+        goes to the cluster with the least loss plus price times dimension.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -125,7 +196,10 @@ class KSubspaces(
     .. [1] P. S. Bradley and O. L. Mangasarian, "k-Plane Clustering", Journal of Global
        Optimization, 2000. https://doi.org/10.1023/A:1008324625522
     .. [2] A. Maalouf, H. Lang, D. Rus and D. Feldman, "Deep Learning Meets Projective
-       Clustering", ICLR 2021, Section 2. https://arxiv.org/abs/2010.04290
+       Clustering", ICLR 2021, Sections 2 and E.1. https://arxiv.org/abs/2010.04290
+    .. [3] M. E. Tipping and C. M. Bishop, "Mixtures of Probabilistic Principal
+       Component Analysers", Neural Computation, 1999.
+       https://doi.org/10.1162/089976699300016728
 
     Examples
     --------
@@ -142,12 +216,18 @@ class KSubspaces(
 
     _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "init": [StrOptions(set(STARTS)), callable, "array-like"],
+        "n_components": [Interval(Integral, 0, None, closed="left"), "array-like"],
+        "max_parameters": [Interval(Integral, 1, None, closed="left"), None],
+        "loss": [str, HasMethods(["rho", "weights"])],
+        "p": [Interval(Real, 1, 2, closed="both")],
+        "affine": ["boolean"],
+        "init": [StrOptions({"auto", *STARTS}), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_relocations": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -155,19 +235,31 @@ class KSubspaces(
         n_clusters=8,
         n_components=1,
         *,
-        init="k-means",
+        max_parameters=None,
+        loss="squared",
+        p=2,
+        affine=False,
+        init="auto",
         n_init="auto",
+        n_relocations=0,
         max_iter=100,
         tol=1e-4,
         random_state=None,
+        verbose=0,
     ):
         self.n_clusters = n_clusters
         self.n_components = n_components
+        self.max_parameters = max_parameters
+        self.loss = loss
+        self.p = p
+        self.affine = affine
         self.init = init
         self.n_init = n_init
+        self.n_relocations = n_relocations
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
+        self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -187,46 +279,41 @@ class KSubspaces(
             The fitted estimator.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
-        if len(X) < self.n_clusters:
-            raise ValueError(
-                f"n_samples={len(X)} must not be below n_clusters={self.n_clusters}."
-            )
-        sample_weight = check_sample_weight(sample_weight, X)
-        dimensions = check_n_components(self.n_components, self.n_clusters, X.shape[1])
-        best = min(
-            (
-                ksubspaces_single(
-                    X,
-                    sample_weight,
-                    start,
-                    dimensions,
-                    max_iter=self.max_iter,
-                    tol=self.tol,
-                )
-                for start in self._starts(X, sample_weight)
-            ),
-            key=lambda run: run.loss_curve[-1],
+        check_n_samples(X, self.n_clusters, "n_clusters")
+        problem = self._problem(X, check_sample_weight(sample_weight, X))
+        problem, best = search(
+            problem,
+            initial_labels(problem, self.init, self.n_init, self.random_state),
+            self.n_relocations,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            verbose=self.verbose,
         )
-        self._store(best, dimensions, X.shape)
+        self._store(problem, best)
         self._warn(best)
         return self
 
-    def predict(self, X):
-        """Nearest subspace of each row.
+    def predict(self, X, sample_weight=None):
+        """Cluster of each row: the nearest subspace, unless there is a budget.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Only with ``max_parameters``: what a row's loss weighs against the price of
+            its coordinates.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
         """
         X = self._check_rows(X)
-        return assign(X, self.components_)[0]
+        distances = distances_to_flats(X, self._flats(), self.p)
+        weights = check_sample_weight(sample_weight, X)
+        return nearest(distances, weights, self._flats(), self.loss_, self.price_)
 
     def transform(self, X):
-        """Euclidean distance of each row to each subspace.
+        """Distance of each row to each subspace, Euclidean unless ``p`` says otherwise.
 
         Parameters
         ----------
@@ -236,11 +323,10 @@ class KSubspaces(
         -------
         distances : ndarray of shape (n_samples, n_clusters)
         """
-        X = self._check_rows(X)
-        return np.sqrt(squared_distances(X, self.components_))
+        return distances_to_flats(self._check_rows(X), self._flats(), self.p)
 
     def project(self, X):
-        """Nearest point of the union of the subspaces.
+        """Projection of each row onto its subspace.
 
         Parameters
         ----------
@@ -262,15 +348,16 @@ class KSubspaces(
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Nearest subspace.
+            ``predict(X)``.
         coordinates : ndarray of shape (n_samples, max(`n_components_`))
             Coordinates in the basis ``components_[label]``, zeros beyond its dimension.
         """
         X = self._check_rows(X)
-        labels, _ = assign(X, self.components_)
+        labels = self.predict(X)
         coordinates = np.zeros((len(X), self.n_components_.max()), dtype=X.dtype)
-        for c, basis in enumerate(self.components_):
-            coordinates[labels == c, : len(basis)] = X[labels == c] @ basis.T
+        for c, (mean, basis) in enumerate(self._flats()):
+            rows = labels == c
+            coordinates[rows, : len(basis)] = (X[rows] - mean) @ basis.T
         return labels, coordinates
 
     def decode(self, labels, coordinates):
@@ -293,51 +380,64 @@ class KSubspaces(
                 f"{self.n_components_.max()}). Got shape {coordinates.shape}."
             )
         labels = check_labels(labels, len(coordinates), self.n_clusters, "labels")
-        dtype = self.components_[0].dtype
+        dtype = self.means_.dtype
         X = np.empty((len(coordinates), self.n_features_in_), dtype=dtype)
-        for c, basis in enumerate(self.components_):
-            X[labels == c] = coordinates[labels == c, : len(basis)] @ basis
+        for c, (mean, basis) in enumerate(self._flats()):
+            X[labels == c] = coordinates[labels == c, : len(basis)] @ basis + mean
         return X
+
+    def _problem(self, X, sample_weight):
+        n_features = X.shape[1]
+        if self.max_parameters is None:
+            n_components = check_n_components(
+                self.n_components, self.n_clusters, n_features, least=0
+            )
+        else:
+            check_max_parameters(
+                self.max_parameters, self.n_clusters, X.shape, self.affine, self.p
+            )
+            n_components = starting_dimensions(
+                self.max_parameters, self.n_clusters, X.shape
+            )
+        return Problem(
+            X,
+            sample_weight,
+            n_components,
+            self.max_parameters,
+            get_loss(self.loss),
+            self.p,
+            self.affine,
+        )
+
+    def _flats(self):
+        return [Flat(*both) for both in zip(self.means_, self.components_, strict=True)]
 
     def _check_rows(self, X):
         check_is_fitted(self)
-        dtype = self.components_[0].dtype
-        return validate_data(self, X, dtype=dtype, order="C", reset=False)
+        return validate_data(self, X, dtype=self.means_.dtype, order="C", reset=False)
 
-    def _starts(self, X, sample_weight):
-        """Yield the labels to start from, one array a start."""
-        random_state = check_random_state(self.random_state)
-        given = not (isinstance(self.init, str) or callable(self.init))
-        n_init = (1 if given else 10) if self.n_init == "auto" else self.n_init
-        if given or self.n_clusters == 1:
-            n_init = 1
-        for _ in range(n_init):
-            if callable(self.init):
-                labels = self.init(X, self.n_clusters, random_state)
-            elif given:
-                labels = self.init
-            else:
-                labels = STARTS[self.init](
-                    X, self.n_clusters, sample_weight, random_state
-                )
-            yield check_labels(labels, len(X), self.n_clusters, "init")
-
-    def _store(self, run, dimensions, shape):
-        n_samples, n_features = shape
-        sizes = np.bincount(run.labels, minlength=self.n_clusters)
+    def _store(self, problem, run):
+        weights = majorising_weights(problem, run.residuals)
+        self._mixture = fit_mixture(problem, run.labels, run.flats, weights)
         self.labels_ = run.labels
-        self.components_ = run.components
-        self.n_components_ = dimensions
+        self.components_ = [flat.components for flat in run.flats]
+        self.means_ = np.array([flat.mean for flat in run.flats])
+        self.n_components_ = np.array([len(basis) for basis in self.components_])
+        self.explained_variance_ = self._mixture.spectra
+        self.noise_variance_ = self._mixture.noise
+        self.weights_ = self._mixture.weights
         self.inertia_ = run.loss_curve[-1]
+        self.loss_ = problem.loss
         self.loss_curve_ = run.loss_curve
         self.n_iter_ = len(run.loss_curve)
         self.converged_ = run.converged
-        self.n_parameters_ = int(dimensions @ (sizes + n_features))
+        self.n_parameters_ = stored_numbers(run.labels, run.flats, self.affine)
+        self.price_ = run.price
         self._n_features_out = self.n_clusters
 
     def _warn(self, run):
         n_found = len(np.unique(run.labels))
-        if n_found < self.n_clusters:
+        if n_found < self.n_clusters and self.max_parameters is None:
             warnings.warn(
                 f"Only {n_found} of n_clusters={self.n_clusters} subspaces have rows: "
                 "the rows lie on fewer distinct subspaces, for example because of "

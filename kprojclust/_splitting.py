@@ -1,29 +1,31 @@
-"""Empty clusters are filled by splitting the cluster that is served worst."""
+"""Empty and starved clusters are filled from the cluster that is served worst."""
 
 import numpy as np
 
-from kprojclust._subspaces import fit_subspace, squared_distances
+from kprojclust._subspaces import fit_flat, squared_distances
 
 
-def fill_empty_clusters(X, sample_weight, labels, costs, n_components):
-    """Labels in which empty clusters took over rows of the costliest clusters.
+def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
+    """Labels in which clusters with too few rows took over rows of costly ones.
 
-    Donors are tried from the largest weighted cost downwards. A donor gives away the
-    half of its rows that has the larger share of its energy along the dominant
-    direction of the residuals; or, where this would not lower the objective once both
-    clusters are refitted, the few rows that are served worst, which the heir then
-    serves exactly. A cluster without cost has nothing to gain, so clusters stay empty
-    only where fewer subspaces than clusters serve all rows.
+    A cluster is starved if it has fewer rows than its flat can hold without error.
+    Donors are tried from the largest weighted cost downwards. To an empty cluster a
+    donor gives the half of its rows that has the larger share of its energy along the
+    dominant direction of the residuals; otherwise, or where this would not lower the
+    cost once both clusters are refitted, it gives the few rows that are served worst,
+    as many as the heir then serves exactly. A cluster without cost has nothing to gain,
+    so clusters stay empty only where fewer flats than clusters serve all rows.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-    sample_weight : ndarray of shape (n_samples,)
+    row_weights : ndarray of shape (n_samples,)
         Rows of weight zero do not count as members.
     labels : ndarray of shape (n_samples,)
     costs : ndarray of shape (n_samples,)
-        Squared distance of each row to the subspace of its cluster.
+        Squared distance of each row to the flat of its cluster.
     n_components : ndarray of shape (n_clusters,)
+    affine : bool
 
     Returns
     -------
@@ -31,30 +33,29 @@ def fill_empty_clusters(X, sample_weight, labels, costs, n_components):
         A new array if a cluster was filled, otherwise ``labels`` itself.
     """
     n_clusters = len(n_components)
-    sizes = np.bincount(labels[sample_weight > 0], minlength=n_clusters)
-    empty = np.flatnonzero(sizes == 0)
-    if not len(empty):
+    capacities = n_components + affine
+    sizes = np.bincount(labels[row_weights > 0], minlength=n_clusters)
+    starved = np.flatnonzero(sizes < capacities)
+    if not len(starved):
         return labels
-    filled, costs = labels.copy(), sample_weight * costs
-    for heir in empty:
-        for donor in _donors(X, sample_weight, filled, costs, n_clusters):
-            members = np.flatnonzero((filled == donor) & (sample_weight > 0))
-            split = _split(
-                X[members],
-                sample_weight[members],
-                costs[members],
-                n_components[[donor, heir]],
-            )
+    filled, costs = labels.copy(), row_weights * costs
+    for heir in starved:
+        for donor in _donors(X, row_weights, filled, costs, n_clusters):
+            rows = [
+                np.flatnonzero((filled == c) & (row_weights > 0)) for c in (donor, heir)
+            ]
+            dimensions = n_components[[donor, heir]]
+            split = _split(X, row_weights, costs, rows, dimensions, affine)
             if split is not None:
-                given, costs[members] = split
-                filled[members[given]] = heir
+                _, gained, costs = split
+                filled[gained] = heir
                 break
     return filled if np.any(filled != labels) else labels
 
 
-def _donors(X, sample_weight, labels, costs, n_clusters):
+def _donors(X, row_weights, labels, costs, n_clusters):
     """Clusters with more cost than rounding noise, those of largest cost first."""
-    energies = sample_weight * np.einsum("ij,ij->i", X, X)
+    energies = row_weights * np.einsum("ij,ij->i", X, X)
     noise = 100 * X.shape[1] * float(np.finfo(X.dtype).eps) ** 2
     cluster_costs = np.bincount(labels, costs, minlength=n_clusters)
     worth = cluster_costs > noise * np.bincount(labels, energies, minlength=n_clusters)
@@ -62,44 +63,53 @@ def _donors(X, sample_weight, labels, costs, n_clusters):
     return order[worth[order]]
 
 
-def _split(X, sample_weight, costs, n_components):
-    """Rows that a donor gives to an heir, and the costs once both are refitted.
+def _split(X, row_weights, costs, rows, n_components, affine):
+    """Rows of donor and heir, and all costs, after the first cut that lowers the cost.
 
-    Returns None if no cut lowers the sum of the costs. ``n_components`` holds the
-    dimensions of the donor and of the heir.
+    ``rows`` and ``n_components`` are those of the donor and of the heir. Returns None
+    if no cut helps.
     """
-    for given in _cuts(X, sample_weight, costs, n_components):
-        new_costs = np.empty_like(costs)
-        for rows, dimension in zip((~given, given), n_components, strict=True):
-            basis = fit_subspace(X[rows], sample_weight[rows], dimension)
-            distances = squared_distances(X[rows], [basis])[:, 0]
-            new_costs[rows] = sample_weight[rows] * distances
-        if new_costs.sum() < costs.sum():
-            return given, new_costs
+    donor, heir = rows
+    before = costs[donor].sum() + costs[heir].sum()
+    for given in _cuts(X, row_weights, costs, rows, n_components, affine):
+        after = donor[~given], np.append(heir, donor[given])
+        new_costs = costs.copy()
+        for members, dimension in zip(after, n_components, strict=True):
+            flat = fit_flat(X[members], row_weights[members], dimension, affine)
+            squared = squared_distances(X[members], [flat])[:, 0]
+            new_costs[members] = row_weights[members] * squared
+        if new_costs[after[0]].sum() + new_costs[after[1]].sum() < before:
+            return *after, new_costs
     return None
 
 
-def _cuts(X, sample_weight, costs, n_components):
-    """Yield masks of rows to give away: half of them, then the few served worst."""
-    half = _far_half(X, sample_weight, n_components[0])
-    if half.any():
-        yield half
-    worst = np.argsort(-costs, kind="stable")[: min(n_components[1], len(X) - 1)]
-    few = np.zeros(len(X), dtype=bool)
+def _cuts(X, row_weights, costs, rows, n_components, affine):
+    """Yield masks of donor rows to give away: half of them, then the few worst."""
+    donor, heir = rows
+    if not len(heir):
+        half = _far_half(X[donor], row_weights[donor], n_components[0], affine)
+        if half.any():
+            yield half
+    room = n_components[1] + affine - len(heir)
+    worst = np.argsort(-costs[donor], kind="stable")[
+        : max(0, min(room, len(donor) - 1))
+    ]
+    few = np.zeros(len(donor), dtype=bool)
     few[worst] = True
     if few.any():
         yield few
 
 
-def _far_half(X, sample_weight, n_components):
+def _far_half(X, row_weights, n_components, affine):
     """Mask of the rows beyond the weighted median along the residuals' main axis."""
-    basis = fit_subspace(X, sample_weight, n_components)
-    residuals = X - (X @ basis.T) @ basis
-    axis = fit_subspace(residuals, sample_weight, 1)[0]
-    energies = np.einsum("ij,ij->i", X, X)
+    mean, basis = fit_flat(X, row_weights, n_components, affine)
+    centred = X - mean
+    residuals = centred - (centred @ basis.T) @ basis
+    axis = fit_flat(residuals, row_weights, 1).components[0]
+    energies = np.einsum("ij,ij->i", centred, centred)
     share = (residuals @ axis) ** 2 / np.where(energies > 0, energies, 1)
     order = np.argsort(share, kind="stable")
-    weight_below = np.cumsum(sample_weight[order])
+    weight_below = np.cumsum(row_weights[order])
     median = share[order[np.searchsorted(weight_below, weight_below[-1] / 2)]]
     # Equal rows stay together: the cut never runs between equal shares.
     above = share > median

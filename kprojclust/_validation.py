@@ -4,18 +4,28 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_params,
+)
 from sklearn.utils.validation import _check_sample_weight, check_array
 
 __all__ = [
+    "HasMethods",
     "Integral",
     "Interval",
     "Real",
     "StrOptions",
+    "check_bases",
     "check_labels",
+    "check_max_parameters",
     "check_n_components",
+    "check_n_samples",
     "check_sample_weight",
     "fit_context",
+    "is_list_of_bases",
     "validate_params",
 ]
 
@@ -32,8 +42,8 @@ def check_sample_weight(sample_weight, X):
     return weights
 
 
-def check_n_components(n_components, n_clusters, n_features):
-    """Dimensions as an int ndarray of shape (n_clusters,), each in [1, n_features]."""
+def check_n_components(n_components, n_clusters, n_features, least=1):
+    """Dimensions as an int ndarray of shape (n_clusters,), each in [least, d]."""
     dimensions = np.asarray(n_components)
     if dimensions.ndim > 1 or not np.issubdtype(dimensions.dtype, np.integer):
         raise ValueError(
@@ -45,12 +55,18 @@ def check_n_components(n_components, n_clusters, n_features):
             f"n_components must have one entry per cluster, n_clusters={n_clusters}. "
             f"Got {dimensions.size} entries."
         )
-    if dimensions.min() < 1 or dimensions.max() > n_features:
+    if dimensions.min() < least or dimensions.max() > n_features:
         raise ValueError(
-            f"n_components must be between 1 and n_features = {n_features}. "
+            f"n_components must be between {least} and n_features = {n_features}. "
             f"Got {n_components!r}."
         )
     return np.broadcast_to(dimensions, (n_clusters,)).astype(np.intp)
+
+
+def check_n_samples(X, n_clusters, name):
+    """Raise ValueError if there are fewer rows than clusters."""
+    if len(X) < n_clusters:
+        raise ValueError(f"n_samples={len(X)} must not be below {name}={n_clusters}.")
 
 
 def check_labels(labels, n_samples, n_clusters, name):
@@ -70,3 +86,39 @@ def check_labels(labels, n_samples, n_clusters, name):
             f"Got labels from {as_ids.min()} to {as_ids.max()}."
         )
     return as_ids
+
+
+def check_max_parameters(max_parameters, n_clusters, shape, affine, p):
+    """Raise ValueError unless the budget buys a direction."""
+    n_samples, n_features = shape
+    # A cluster of one row can have a direction of its own.
+    least = 1 + n_features + (n_clusters * n_features if affine else 0)
+    if max_parameters < least:
+        raise ValueError(
+            "max_parameters must be enough for one direction of one row, "
+            f"{least} numbers. Got {max_parameters}."
+        )
+    if p != 2:
+        raise ValueError(f"max_parameters needs p=2. Got p={p}.")
+
+
+def is_list_of_bases(init):
+    """Whether a start is a list of matrices rather than an array of labels."""
+    return isinstance(init, list | tuple) and np.ndim(init[0]) == 2
+
+
+def check_bases(init, n_clusters, X):
+    """Bases with orthonormal rows, in the dtype of X, spanning what was given."""
+    if len(init) != n_clusters:
+        raise ValueError(
+            f"init must have one basis per cluster, n_clusters={n_clusters}. "
+            f"Got {len(init)}."
+        )
+    bases = [check_array(basis, dtype=X.dtype, input_name="init") for basis in init]
+    for basis in bases:
+        if basis.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"init must have bases with n_features={X.shape[1]} columns. "
+                f"Got shape {basis.shape}."
+            )
+    return [np.linalg.qr(basis.T)[0].T for basis in bases]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,7 @@ def data_folder():
     """Folder of real data; skips where the environment variable is not set."""
     if "KPROJCLUST_DATA" not in os.environ:
         pytest.skip("KPROJCLUST_DATA is not set")
-    from real_data import data_folder
-
-    return data_folder()
+    return Path(os.environ["KPROJCLUST_DATA"])
 
 
 @pytest.fixture(scope="session")

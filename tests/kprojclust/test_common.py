@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kprojclust import KSubspaces
+from kprojclust import EnsembleKSubspaces, KSubspaces
 
 # scikit-learn marks the same check as expected to fail for KMeans: weighting a row and
 # repeating it draw different random starts.
@@ -16,6 +16,8 @@ EXPECTED = {"check_sample_weight_equivalence_on_dense_data": "random starts diff
     [
         KSubspaces(),
         KSubspaces(n_clusters=2, n_components=1, init="random", random_state=0),
+        KSubspaces(n_clusters=2, n_components=1, init="spectral", random_state=0),
+        EnsembleKSubspaces(n_clusters=3, n_estimators=3, random_state=0),
     ],
     expected_failed_checks=lambda estimator: EXPECTED,
 )

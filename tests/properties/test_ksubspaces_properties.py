@@ -28,8 +28,9 @@ def problems(draw):
     dimensions = draw(st.lists(st.integers(1, n_features), min_size=k, max_size=k))
     weight = draw(arrays(np.float64, n_samples, elements=st.integers(0, 3).map(float)))
     weight[draw(st.integers(0, n_samples - 1))] = 1.0
-    init = draw(st.sampled_from(["k-means", "random"]))
+    init = draw(st.sampled_from(["farthest", "k-means", "random", "spectral"]))
     model = KSubspaces(k, dimensions, init=init, n_init=1, tol=0, random_state=0)
+    model.set_params(n_relocations=draw(st.sampled_from([0, 2])))
     return X, weight, model
 
 

@@ -1,0 +1,62 @@
+"""Runs from different starts exchange clusters where that lowers the objective."""
+
+import numpy as np
+
+from kprojclust._problem import distances_to_flats
+
+
+def exchange_clusters(problem, flats, others):
+    """Labels after swapping flats of one run for better ones of another.
+
+    As long as the objective falls, the swap that lowers it most replaces one flat by
+    one of the same dimension from the other run.
+
+    Parameters
+    ----------
+    problem : Problem
+        Without a budget.
+    flats : list of Flat
+        Of the run to improve.
+    others : list of Flat
+        Of the run to take from.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,) or None
+        None if no swap lowers the objective.
+    """
+    n_clusters = len(flats)
+    distances = distances_to_flats(problem.X, [*flats, *others], problem.p)
+    costs = problem.loss.rho(distances).astype(np.float64)
+    costs *= problem.sample_weight[:, np.newaxis]
+    dimensions = np.array([len(flat.components) for flat in (*flats, *others)])
+    chosen = np.arange(n_clusters)
+    objective = costs[:, chosen].min(axis=1).sum()
+    for _ in range(n_clusters):
+        swap = _best_swap(costs, chosen, dimensions)
+        if swap is None or swap[0] >= objective * (1 - 1e-9):
+            break
+        objective, slot, newcomer = swap
+        chosen[slot] = newcomer
+    if np.array_equal(chosen, np.arange(n_clusters)):
+        return None
+    return np.argmin(costs[:, chosen], axis=1)
+
+
+def _best_swap(costs, chosen, dimensions):
+    """Objective, slot and newcomer of the best single swap, None if there is none."""
+    best = None
+    newcomers = np.setdiff1d(np.arange(costs.shape[1]), chosen)
+    for slot in range(len(chosen)):
+        rest = np.delete(chosen, slot)
+        fits = newcomers[dimensions[newcomers] == dimensions[chosen[slot]]]
+        if not len(fits):
+            continue
+        floor = np.full(len(costs), np.inf)
+        if len(rest):
+            floor = costs[:, rest].min(axis=1)
+        totals = np.minimum(costs[:, fits], floor[:, np.newaxis]).sum(axis=0)
+        leader = int(np.argmin(totals))
+        if best is None or totals[leader] < best[0]:
+            best = float(totals[leader]), slot, int(fits[leader])
+    return best
