@@ -9,6 +9,7 @@ import pytest
 import keras_messi
 import keras_messi.layers
 import kprojclust
+import kprojclust.plotting
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +57,9 @@ def test_layers_and_saving_need_no_clustering():
     )
 
 
-@pytest.mark.parametrize("package", [kprojclust, keras_messi, keras_messi.layers])
+@pytest.mark.parametrize(
+    "package", [kprojclust, kprojclust.plotting, keras_messi, keras_messi.layers]
+)
 def test_every_public_name_is_documented_and_in_the_api_page(package):
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name in package.__all__:
