@@ -1,6 +1,7 @@
 """Which rows may share a subspace: sparse affinities, and their spectral clustering."""
 
 import warnings
+from math import ceil, log
 
 import numpy as np
 from scipy import linalg, sparse
@@ -8,6 +9,7 @@ from scipy.sparse.linalg import lobpcg
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 
 from kprojclust._subspaces import row_blocks
 
@@ -171,8 +173,18 @@ def _leading_eigenpairs(graph, degrees, n_vectors, random_state):
     # A block method: a graph in pieces repeats its largest eigenvalue, and Lanczos
     # iterations from a single vector miss some of the repetitions.
     block = random_state.standard_normal((n_samples, n_block))
-    with warnings.catch_warnings():
+    # Threads cost more than they save on matrices this thin.
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         # Eigenvectors short of the tolerance are still good enough to cluster.
         warnings.simplefilter("ignore", UserWarning)
         values, vectors = lobpcg(normalised, block, tol=_TOLERANCE, maxiter=200)
     return values[:n_vectors], vectors[:, :n_vectors]
+
+
+def default_n_neighbors(n_samples):
+    """Links of a row: the natural logarithm of the number of rows, rounded up.
+
+    Thresholding finds the subspaces of random rows with links in the order of log n
+    (Heckel and Bölcskei, 2015, Theorem 1).
+    """
+    return max(1, ceil(log(n_samples)))

@@ -7,6 +7,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kprojclust._affinity import (
+    default_n_neighbors,
     keep_largest,
     nearest_directions,
     ridge_directions,
@@ -25,10 +26,10 @@ from kprojclust._validation import (
 )
 from kprojclust.losses import SquaredLoss
 
-# What the runs draw from: ridges, in units of the mean eigenvalue, and numbers of links
-# of a row, around those of the "spectral" start of KSubspaces.
-_RIDGES = (0.1, 0.3, 1.0)
-_N_LINKS = range(5, 13)
+# What the runs draw from, around the "spectral" start of KSubspaces: ridges, in units
+# of the mean eigenvalue, and links of a row, as factors of the default.
+_RIDGES = (0.3, 1.0, 3.0)
+_LINK_FACTORS = (2 / 3, 3 / 2)
 
 # The default number of co-associated rows that are kept stays within these.
 _FEWEST, _MOST = 10, 100
@@ -245,17 +246,16 @@ def ensemble_labels(X, n_components, n_estimators, max_iter, random_state):
     -------
     labels : ndarray of shape (n_estimators, n_samples)
     """
-    graphs = [
-        nearest_directions(ridge_directions(X, ridge), max(_N_LINKS))
-        for ridge in _RIDGES
-    ]
+    fewest, most = (
+        max(1, round(factor * default_n_neighbors(len(X)))) for factor in _LINK_FACTORS
+    )
+    graphs = [nearest_directions(ridge_directions(X, ridge), most) for ridge in _RIDGES]
     weight = np.ones(len(X), dtype=X.dtype)
     problem = Problem(X, weight, n_components, None, SquaredLoss(), 2, False)
     labels = np.empty((n_estimators, len(X)), dtype=np.intp)
     for b in range(n_estimators):
-        graph = keep_largest(
-            graphs[random_state.randint(len(graphs))], random_state.choice(_N_LINKS)
-        )
+        graph = graphs[random_state.randint(len(graphs))]
+        graph = keep_largest(graph, random_state.randint(fewest, most + 1))
         start = spectral_clusters(graph, len(n_components), random_state, n_init=1)
         labels[b] = run_em(problem, start, max_iter=max_iter, tol=0).labels
     return labels

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from kprojclust._affinity import (
+    default_n_neighbors,
     nearest_directions,
     ridge_directions,
     spectral_clusters,
@@ -24,9 +25,9 @@ from kprojclust._validation import check_bases, check_labels, is_list_of_bases
 # Rows around the seed row beyond the dimension of a subspace, to fit it to.
 _SPARE_ROWS = 3
 
-# Links of a row, and ridge in units of the mean eigenvalue, of the "spectral" start.
-N_NEIGHBORS = 8
-RIDGE = 0.3
+# Ridge of the "spectral" start, in units of the mean eigenvalue: as much penalty as an
+# average direction has energy.
+RIDGE = 1.0
 
 
 def random_labels(X, sample_weight, n_components, random_state):
@@ -95,7 +96,8 @@ def spectral_labels(X, sample_weight, n_components, random_state):
     .. [2] C. Lu et al., "Robust and Efficient Subspace Segmentation via Least Squares
        Regression", ECCV 2012. https://arxiv.org/abs/1404.6736
     """
-    graph = nearest_directions(ridge_directions(X, RIDGE), N_NEIGHBORS)
+    n_neighbors = default_n_neighbors(len(X))
+    graph = nearest_directions(ridge_directions(X, RIDGE), n_neighbors)
     return spectral_clusters(
         graph, len(n_components), random_state, sample_weight=sample_weight
     )

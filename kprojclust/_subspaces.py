@@ -66,7 +66,7 @@ def fit_flat(X, sample_weight, n_components, affine=False):
     elif n_samples >= n_features:
         components = _eigenvectors(Y.T @ Y, n_components)[1]
     else:
-        components = _singular_vectors(Y)[1][:n_components]
+        components = _singular_vectors(Y, n_components)[1][:n_components]
     return Flat(mean, _fix_signs(components).astype(X.dtype, copy=False))
 
 
@@ -79,7 +79,7 @@ def decompose(X, sample_weight, affine=False):
     elif n_samples >= n_features:
         energies, directions = _eigenvectors(Y.T @ Y, n_features)
     else:
-        energies, directions = _singular_vectors(Y)
+        energies, directions = _singular_vectors(Y, n_features)
     directions = _fix_signs(directions).astype(X.dtype, copy=False)
     return Spectrum(mean, np.maximum(energies, 0), directions)
 
@@ -117,12 +117,14 @@ def _eigenvectors(gram, n_components):
     return values[::-1], vectors.T[::-1]
 
 
-def _singular_vectors(Y):
-    """Squared singular values, and right singular vectors completed to a basis."""
+def _singular_vectors(Y, n_wanted):
+    """Squared singular values, and right singular vectors, at least those wanted."""
     _, values, vectors = linalg.svd(
         Y.astype(np.float64), full_matrices=False, check_finite=False
     )
-    completion = linalg.qr(vectors.T)[0].T[len(vectors) :]
+    if n_wanted <= len(vectors):
+        return values**2, vectors
+    completion = linalg.qr(vectors.T)[0].T[len(vectors) : n_wanted]
     energies = np.append(values**2, np.zeros(len(completion)))
     return energies, np.vstack([vectors, completion])
 

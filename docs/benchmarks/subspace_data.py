@@ -1,4 +1,4 @@
-"""Accuracy and cost of the clusterings of three sets of images.
+"""Accuracy and cost of the clusterings of four sets of images.
 
     KPROJCLUST_DATA=folder python docs/benchmarks/subspace_data.py [--data NAME]
 
@@ -65,6 +65,12 @@ DATA = {
         5,
         "F. Samaria and A. Harter, Workshop on Applications of Computer Vision, 1994.",
     ),
+    "mnist": Images(
+        "MNIST, first 2000 test images",
+        "mnist",
+        9,
+        "Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Proceedings of the IEEE, 1998.",
+    ),
 }
 
 
@@ -114,6 +120,12 @@ METHODS = {
 
 def load(images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Rows of length one, and their classes from 0."""
+    if images.file == "mnist":
+        from real_data import mnist
+
+        digits = mnist()
+        gray = 0.3081 * digits.x_test[:2000] + 0.1307
+        return normalize(gray.astype(np.float64)), digits.y_test[:2000]
     folder = Path(os.environ["KPROJCLUST_DATA"]) / "subspace"
     content = loadmat(folder / images.file)
     classes = np.unique(content["gnd"].ravel(), return_inverse=True)[1]
@@ -193,10 +205,11 @@ def report(done: dict) -> str:
         "done to it, and every parameter that is not named has its default. Accuracy "
         "is that of the best matching of clusters and classes. Cost is the sum of "
         "squared distances of the rows to the best subspaces of the given dimension. "
-        f"Mean ± standard deviation over seeds 0 to {SEEDS[-1]}. The defaults of the "
-        '"spectral" start and of the ensemble (ridges, links of a row) are the same '
-        "for all data; they were settled while looking at these three sets, so that "
-        "their accuracy here is not that of data never seen.",
+        f"Mean ± standard deviation over seeds 0 to {SEEDS[-1]}.",
+        'The constants of the "spectral" start come from rules, the same for all data: '
+        "a ridge of the mean eigenvalue, and log n links of a row; the ensemble draws "
+        "from around them. That start was developed, in its form, with the first three "
+        "sets at hand. MNIST was not looked at before this table.",
     ]
     for name, images in DATA.items():
         X, y = load(images)
