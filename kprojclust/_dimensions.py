@@ -51,7 +51,13 @@ def share_budget(spectra, sizes, n_free):
     spent = np.cumsum(prices[clusters])
     n_bought = int(np.searchsorted(spent, n_free, side="right"))
     n_components = np.bincount(clusters[:n_bought], minlength=len(spectra))
-    return n_components, float(rates.ravel()[order[max(n_bought - 1, 0)]])
+    price = float(rates.ravel()[order[max(n_bought - 1, 0)]])
+    left = n_free - (spent[n_bought - 1] if n_bought else 0)
+    for c in clusters[n_bought:]:  # cheaper ones that still fit
+        if prices[c] <= left:
+            n_components[c] += 1
+            left -= prices[c]
+    return n_components, price
 
 
 def starting_dimensions(max_parameters, n_clusters, shape):

@@ -43,17 +43,23 @@ def test_a_budget_is_spent_to_within_one_direction(spectra, budget):
     spent = dimensions @ (SIZES + 4)
     assert spent <= budget
     could_buy = [n + 4 for n, j in zip(SIZES, dimensions, strict=True) if j < 4]
-    assert not could_buy or budget - spent < max(could_buy)
+    assert not could_buy or budget - spent < min(could_buy)
     assert price > 0
 
 
-def test_no_cheaper_choice_of_dimensions_leaves_less(spectra):
+def test_no_choice_of_dimensions_beats_the_price(spectra):
+    # Weak duality: cost plus price times numbers is least, up to one direction.
     for budget in range(0, 160, 7):
-        dimensions, _ = share_budget(spectra, SIZES, budget)
+        dimensions, price = share_budget(spectra, SIZES, budget)
         spent, left = dimensions @ (SIZES + 4), left_over(spectra, dimensions)
+        slack = price * max(SIZES + 4)
         for other in product(range(5), repeat=3):
-            if np.array(other) @ (SIZES + 4) <= spent:
-                assert left_over(spectra, other) >= left - 1e-9
+            numbers = np.array(other) @ (SIZES + 4)
+            if numbers <= budget:
+                assert left_over(spectra, other) >= left - slack
+                assert left_over(spectra, other) + price * numbers >= (
+                    left + price * spent - slack
+                )
 
 
 def test_a_budget_finds_the_dimensions_that_were_planted():
