@@ -166,9 +166,7 @@ class KSubspaces(
         Whether the best start converged within ``max_iter`` iterations.
 
     n_parameters_ : int
-        Numbers needed to store the projected training rows: the sum over the clusters
-        of dimension times (rows in the cluster + ``n_features``), plus ``n_features`` a
-        cluster if ``affine``.
+        Numbers needed to store the projected training rows, as for ``max_parameters``.
 
     price_ : float
         Loss that each stored number saves at least; 0 without ``max_parameters``. A row
@@ -182,14 +180,14 @@ class KSubspaces(
 
     See Also
     --------
+    EnsembleKSubspaces : The vote of many short runs.
     sklearn.cluster.KMeans : Clusters around points.
     sklearn.decomposition.TruncatedSVD : One subspace for all rows.
 
     Notes
     -----
-    One iteration costs O(n d sum_c j_c) operations for the distances and O(n d^2) for
-    the refit. The problem is NP-hard; what is found is a local optimum, which depends
-    on the start.
+    An iteration takes O(n d sum_c j_c + n d^2) operations. The problem is NP-hard; what
+    is found is a local optimum, which depends on the start.
 
     References
     ----------
@@ -307,10 +305,10 @@ class KSubspaces(
         -------
         labels : ndarray of shape (n_samples,)
         """
-        X = self._check_rows(X)
-        distances = distances_to_flats(X, self._flats(), self.p)
+        X, flats = self._check_rows(X), self._flats()
+        distances = distances_to_flats(X, flats, self.p)
         weights = check_sample_weight(sample_weight, X)
-        return nearest(distances, weights, self._flats(), self.loss_, self.price_)
+        return nearest(distances, weights, flats, self.loss_, self.price_)
 
     def transform(self, X):
         """Distance of each row to each subspace, Euclidean unless ``p`` says otherwise.
