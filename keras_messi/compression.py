@@ -98,14 +98,14 @@ def _plan(
 ) -> tuple[list[Place], list[SkippedLayer]]:
     """Which layers to compress, and why not the others."""
     chosen, skipped = [], []
-    matched = [place for place in places if matches(place, filters)]
-    if not matched:
+    selected = [matches(place, filters) for place in places]
+    if not any(selected):
         raise ValueError(
             f"`filters` must match a layer. Received: filters={filters!r}, and the "
             f"layers are {[place.path for place in places]}"
         )
-    for place in places:
-        if place not in matched:
+    for place, is_selected in zip(places, selected, strict=True):
+        if not is_selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
         elif place.enclosed_by and is_supported(place.layer, config):
             reason = SkipReason.ENCLOSED, f"a layer of class {place.enclosed_by}"

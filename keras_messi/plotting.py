@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from keras_messi.saving import replaced_atomically
 
@@ -18,8 +19,6 @@ def save_accuracy_curves(
         path: The picture to write; its suffix chooses the format.
         title: Heading of the picture.
     """
-    from pathlib import Path
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kprojclust._lewis import lewis_row_weights
-from kprojclust._problem import assign, stored_numbers
+from kprojclust._problem import assign, own_distances, stored_numbers
 from kprojclust._refit import refit, refit_minkowski
 from kprojclust._splitting import fill_clusters
-from kprojclust._subspaces import squared_distances
+from kprojclust._subspaces import dimensions_of, squared_distances
 from kprojclust.losses import LqLoss, SquaredLoss
 
 
@@ -100,10 +100,14 @@ def _fill(problem, flats, found, row_weights):
     squared = found.residuals**2
     if problem.p != 2:
         distances = squared_distances(problem.X, flats)
-        squared = np.take_along_axis(distances, found.labels[:, np.newaxis], 1)[:, 0]
-    dimensions = np.array([len(flat.components) for flat in flats])
+        squared = own_distances(distances, found.labels)
     return fill_clusters(
-        problem.X, row_weights, found.labels, squared, dimensions, problem.affine
+        problem.X,
+        row_weights,
+        found.labels,
+        squared,
+        dimensions_of(flats),
+        problem.affine,
     )
 
 

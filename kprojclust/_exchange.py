@@ -3,6 +3,7 @@
 import numpy as np
 
 from kprojclust._problem import distances_to_flats
+from kprojclust._subspaces import dimensions_of
 
 
 def exchange_clusters(problem, flats, others):
@@ -29,7 +30,7 @@ def exchange_clusters(problem, flats, others):
     distances = distances_to_flats(problem.X, [*flats, *others], problem.p)
     costs = problem.loss.rho(distances).astype(np.float64)
     costs *= problem.sample_weight[:, np.newaxis]
-    dimensions = np.array([len(flat.components) for flat in (*flats, *others)])
+    dimensions = dimensions_of([*flats, *others])
     chosen = np.arange(n_clusters)
     objective = costs[:, chosen].min(axis=1).sum()
     for _ in range(n_clusters):

@@ -18,7 +18,7 @@ from kprojclust._init import STARTS, initial_labels
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
 from kprojclust._problem import Problem, distances_to_flats, nearest, stored_numbers
 from kprojclust._search import search
-from kprojclust._subspaces import Flat
+from kprojclust._subspaces import Flat, dimensions_of
 from kprojclust._validation import (
     HasMethods,
     Integral,
@@ -420,7 +420,7 @@ class KSubspaces(
         self.labels_ = run.labels
         self.components_ = [flat.components for flat in run.flats]
         self.means_ = np.array([flat.mean for flat in run.flats])
-        self.n_components_ = np.array([len(basis) for basis in self.components_])
+        self.n_components_ = dimensions_of(run.flats)
         self.explained_variance_ = self._mixture.spectra
         self.noise_variance_ = self._mixture.noise
         self.weights_ = self._mixture.weights

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.utils.extmath import row_norms
 
-from kprojclust._subspaces import principal_energies, squared_distances
+from kprojclust._subspaces import dimensions_of, principal_energies, squared_distances
 
 
 class Mixture(NamedTuple):
@@ -31,7 +32,7 @@ def fit_mixture(problem, labels, flats, row_weights):
         Sample weights times the weights of the loss: what it discards has no say.
     """
     X, n_features = problem.X, problem.X.shape[1]
-    total = np.average(np.einsum("ij,ij->i", X, X), weights=problem.sample_weight)
+    total = np.average(row_norms(X, squared=True), weights=problem.sample_weight)
     least = max(float(np.finfo(X.dtype).eps) * total, np.finfo(np.float32).tiny)
     spectra, variances, noise = [], [], []
     for c, flat in enumerate(flats):
@@ -73,7 +74,7 @@ def log_likelihoods(X, mixture):
 def _count_free_parameters(mixture, affine):
     """Free parameters of the mixture: bases, variances, means and weights."""
     d = mixture.flats[0].components.shape[1]
-    dimensions = np.array([len(flat.components) for flat in mixture.flats])
+    dimensions = dimensions_of(mixture.flats)
     bases = np.sum(d * dimensions - dimensions * (dimensions + 1) // 2)
     variances = np.sum(dimensions + (dimensions < d))
     means = d * len(dimensions) if affine else 0

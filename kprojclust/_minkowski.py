@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kprojclust._subspaces import Flat, row_blocks
+from kprojclust._subspaces import Flat, residuals, row_blocks
 
 
 def minkowski_distances(X, flats, p):
@@ -26,12 +26,6 @@ def minkowski_distances(X, flats, p):
         for c, flat in enumerate(flats):
             distances[rows, c] = np.linalg.norm(residuals(X[rows], flat), p, axis=1)
     return distances
-
-
-def residuals(X, flat):
-    """The rows less their orthogonal projections onto a flat."""
-    centred = X - flat.mean
-    return centred - (centred @ flat.components.T) @ flat.components
 
 
 def euclidean_weights(X, flat, p):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kprojclust._minkowski import minkowski_distances
-from kprojclust._subspaces import squared_distances
+from kprojclust._subspaces import dimensions_of, squared_distances
 
 
 class Problem(NamedTuple):
@@ -42,16 +42,21 @@ def nearest(distances, sample_weight, flats, loss, price):
     """
     if price == 0:
         return np.argmin(distances, axis=1)
-    rent = price * np.array([len(flat.components) for flat in flats])
+    rent = price * dimensions_of(flats)
     costs = sample_weight[:, np.newaxis] * loss.rho(distances)
     return np.argmin(costs + rent.astype(costs.dtype), axis=1)
 
 
-def assign(problem, flats, price=0.0):
+def own_distances(distances, labels):
+    """Entry of each row for the cluster that it is labelled with."""
+    return np.take_along_axis(distances, labels[:, np.newaxis], 1)[:, 0]
+
+
+def assign(problem, flats, price):
     """Deal the rows out to their best flats."""
     distances = distances_to_flats(problem.X, flats, problem.p)
     labels = nearest(distances, problem.sample_weight, flats, problem.loss, price)
-    residuals = np.take_along_axis(distances, labels[:, np.newaxis], 1)[:, 0]
+    residuals = own_distances(distances, labels)
     losses = problem.loss.rho(residuals).astype(np.float64)
     return Assignment(labels, residuals, float(problem.sample_weight @ losses))
 
@@ -59,7 +64,6 @@ def assign(problem, flats, price=0.0):
 def stored_numbers(labels, flats, affine):
     """Numbers to store the projected rows: sum of j_c (n_c + d), and the means."""
     sizes = np.bincount(labels, minlength=len(flats))
-    dimensions = np.array([len(flat.components) for flat in flats])
     n_features = len(flats[0].mean)
     means = n_features * len(flats) if affine else 0
-    return int(dimensions @ (sizes + n_features)) + means
+    return int(dimensions_of(flats) @ (sizes + n_features)) + means

@@ -5,6 +5,7 @@ import numpy as np
 from kprojclust._em import majorising_weights, run_em
 from kprojclust._problem import distances_to_flats
 from kprojclust._splitting import fill_clusters
+from kprojclust._subspaces import dimensions_of
 
 # Clusters tried, those missed least first, before the search ends.
 _CANDIDATES = 5
@@ -55,7 +56,7 @@ def _exchanges(problem, run):
     rise = problem.loss.rho(to_second) - problem.loss.rho(run.residuals)
     rise = problem.sample_weight * rise
     rises = np.bincount(run.labels, rise, minlength=len(run.flats))
-    dimensions = np.array([len(flat.components) for flat in run.flats])
+    dimensions = dimensions_of(run.flats)
     for c in np.argsort(rises, kind="stable")[:_CANDIDATES]:
         homeless = run.labels == c
         residuals = np.where(homeless, to_second, run.residuals)

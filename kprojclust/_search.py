@@ -1,6 +1,7 @@
 """Many starts: the scale of the loss, one run each, and exchanges between runs."""
 
 import numpy as np
+from sklearn.utils.extmath import row_norms
 
 from kprojclust._em import majorising_weights, run_em
 from kprojclust._exchange import exchange_clusters
@@ -103,5 +104,5 @@ def _least_scale(problem):
 
 
 def _row_length(problem):
-    energies = np.einsum("ij,ij->i", problem.X, problem.X)
+    energies = row_norms(problem.X, squared=True)
     return float(np.sqrt(energies.mean())) or 1.0

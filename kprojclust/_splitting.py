@@ -1,8 +1,9 @@
 """Empty and starved clusters are filled from the cluster that is served worst."""
 
 import numpy as np
+from sklearn.utils.extmath import row_norms
 
-from kprojclust._subspaces import fit_flat, squared_distances
+from kprojclust._subspaces import fit_flat, residuals, squared_distances
 
 
 def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
@@ -55,7 +56,7 @@ def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
 
 def _donors(X, row_weights, labels, costs, n_clusters):
     """Clusters with more cost than rounding noise, those of largest cost first."""
-    energies = row_weights * np.einsum("ij,ij->i", X, X)
+    energies = row_weights * row_norms(X, squared=True)
     noise = 100 * X.shape[1] * float(np.finfo(X.dtype).eps) ** 2
     cluster_costs = np.bincount(labels, costs, minlength=n_clusters)
     worth = cluster_costs > noise * np.bincount(labels, energies, minlength=n_clusters)
@@ -102,12 +103,11 @@ def _cuts(X, row_weights, costs, rows, n_components, affine):
 
 def _far_half(X, row_weights, n_components, affine):
     """Mask of the rows beyond the weighted median along the residuals' main axis."""
-    mean, basis = fit_flat(X, row_weights, n_components, affine)
-    centred = X - mean
-    residuals = centred - (centred @ basis.T) @ basis
-    axis = fit_flat(residuals, row_weights, 1).components[0]
-    energies = np.einsum("ij,ij->i", centred, centred)
-    share = (residuals @ axis) ** 2 / np.where(energies > 0, energies, 1)
+    flat = fit_flat(X, row_weights, n_components, affine)
+    left = residuals(X, flat)
+    axis = fit_flat(left, row_weights, 1).components[0]
+    energies = row_norms(X - flat.mean, squared=True)
+    share = (left @ axis) ** 2 / np.where(energies > 0, energies, 1)
     order = np.argsort(share, kind="stable")
     weight_below = np.cumsum(row_weights[order])
     median = share[order[np.searchsorted(weight_below, weight_below[-1] / 2)]]

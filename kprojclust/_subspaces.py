@@ -137,6 +137,17 @@ def _fix_signs(components):
     return components * np.where(np.take_along_axis(components, peaks, 1) < 0, -1, 1)
 
 
+def dimensions_of(flats):
+    """Dimension of each flat: ndarray of shape (n_clusters,)."""
+    return np.array([len(flat.components) for flat in flats])
+
+
+def residuals(X, flat):
+    """The rows less their orthogonal projections onto a flat."""
+    centred = X - flat.mean
+    return centred - (centred @ flat.components.T) @ flat.components
+
+
 def row_blocks(n_samples, row_bytes):
     """Slices of rows whose work space fits into scikit-learn's ``working_memory``."""
     size = max(1, int(get_config()["working_memory"] * 2**20) // max(1, row_bytes))
@@ -161,7 +172,7 @@ def squared_distances(X, flats):
     means = np.array([flat.mean for flat in flats])
     bases = np.concatenate([flat.components for flat in flats])
     offsets = np.concatenate([flat.components @ flat.mean for flat in flats])
-    stops = np.cumsum([len(flat.components) for flat in flats])
+    stops = np.cumsum(dimensions_of(flats))
     distances = np.empty((len(X), len(flats)), dtype=X.dtype)
     for rows in row_blocks(len(X), (len(bases) + 2 * len(flats)) * X.itemsize):
         block = X[rows]
