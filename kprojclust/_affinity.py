@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from kprojclust._subspaces import row_blocks
+from kprojclust._tiles import row_blocks
 
 # Up to this size a dense eigenproblem is as fast as an iterative one.
 _DENSE = 500

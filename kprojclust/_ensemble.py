@@ -13,10 +13,11 @@ from kprojclust._affinity import (
     ridge_directions,
     spectral_clusters,
 )
+from kprojclust._blocks import LocalRows
 from kprojclust._em import run_em
 from kprojclust._ksubspaces import KSubspaces
 from kprojclust._problem import Problem
-from kprojclust._subspaces import row_blocks
+from kprojclust._tiles import row_blocks
 from kprojclust._validation import (
     Integral,
     Interval,
@@ -185,8 +186,8 @@ class EnsembleKSubspaces(ClusterMixin, BaseEstimator):
             The fitted estimator.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
-        check_n_samples(X, self.n_clusters, "n_clusters")
-        check_n_samples(X, self.n_base_clusters or 1, "n_base_clusters")
+        check_n_samples(len(X), self.n_clusters, "n_clusters")
+        check_n_samples(len(X), self.n_base_clusters or 1, "n_base_clusters")
         dimensions = check_n_components(self.n_components, self.n_clusters, X.shape[1])
         random_state = check_random_state(self.random_state)
         n_neighbors = self.n_neighbors or int(
@@ -250,14 +251,14 @@ def ensemble_labels(X, n_components, n_estimators, max_iter, random_state):
         max(1, round(factor * default_n_neighbors(len(X)))) for factor in _LINK_FACTORS
     )
     graphs = [nearest_directions(ridge_directions(X, ridge), most) for ridge in _RIDGES]
-    weight = np.ones(len(X), dtype=X.dtype)
-    problem = Problem(X, weight, n_components, None, SquaredLoss(), 2, False)
+    rows = LocalRows([X], np.ones(len(X), dtype=X.dtype), X.dtype)
+    problem = Problem(rows, n_components, None, SquaredLoss(), 2, False)
     labels = np.empty((n_estimators, len(X)), dtype=np.intp)
     for b in range(n_estimators):
         graph = graphs[random_state.randint(len(graphs))]
         graph = keep_largest(graph, random_state.randint(fewest, most + 1))
         start = spectral_clusters(graph, len(n_components), random_state, n_init=1)
-        labels[b] = run_em(problem, start, max_iter=max_iter, tol=0).labels
+        labels[b] = run_em(problem, start, max_iter=max_iter, tol=0).state.labels
     return labels
 
 

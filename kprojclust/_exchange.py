@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from kprojclust._problem import distances_to_flats
+from kprojclust._distances import distances_to_flats
 from kprojclust._subspaces import dimensions_of
 
 
-def exchange_clusters(problem, flats, others):
-    """Labels after swapping flats of one run for better ones of another.
+def exchange_clusters(problem, flats, others, least_gain):
+    """Flats of one run, some swapped for better ones of another.
 
     As long as the objective falls, the swap that lowers it most replaces one flat by
     one of the same dimension from the other run.
@@ -15,33 +15,35 @@ def exchange_clusters(problem, flats, others):
     Parameters
     ----------
     problem : Problem
-        Without a budget.
+        On rows in memory; without a budget.
     flats : list of Flat
         Of the run to improve.
     others : list of Flat
         Of the run to take from.
+    least_gain : float
+        Share of the objective below which all swaps together do not count.
 
     Returns
     -------
-    labels : ndarray of shape (n_samples,) or None
-        None if no swap lowers the objective.
+    flats : list of Flat or None
+        None if nothing is to be gained.
     """
-    n_clusters = len(flats)
-    distances = distances_to_flats(problem.X, [*flats, *others], problem.p)
+    n_clusters, everyone = len(flats), [*flats, *others]
+    distances = distances_to_flats(problem.rows.X, everyone, problem.p)
     costs = problem.loss.rho(distances).astype(np.float64)
-    costs *= problem.sample_weight[:, np.newaxis]
-    dimensions = dimensions_of([*flats, *others])
+    costs *= problem.rows.sample_weight[:, np.newaxis]
+    dimensions = dimensions_of(everyone)
     chosen = np.arange(n_clusters)
-    objective = costs[:, chosen].min(axis=1).sum()
+    objective = before = costs[:, chosen].min(axis=1).sum()
     for _ in range(n_clusters):
         swap = _best_swap(costs, chosen, dimensions)
-        if swap is None or swap[0] >= objective * (1 - 1e-9):
+        if swap is None or swap[0] >= objective:
             break
         objective, slot, newcomer = swap
         chosen[slot] = newcomer
-    if np.array_equal(chosen, np.arange(n_clusters)):
+    if objective >= (1 - least_gain) * before:
         return None
-    return np.argmin(costs[:, chosen], axis=1)
+    return [everyone[c] for c in chosen]
 
 
 def _best_swap(costs, chosen, dimensions):

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from kprojclust._affinity import (
@@ -18,8 +17,8 @@ from kprojclust._affinity import (
     ridge_directions,
     spectral_clusters,
 )
-from kprojclust._problem import distances_to_flats
-from kprojclust._subspaces import Flat, fit_flat, squared_distances
+from kprojclust._distances import squared_distances
+from kprojclust._subspaces import Flat, fit_flat
 from kprojclust._validation import check_bases, check_labels, is_list_of_bases
 
 # Rows around the seed row beyond the dimension of a subspace, to fit it to.
@@ -118,43 +117,47 @@ def automatic_starts(n_samples, n_starts):
     return [*names, *["farthest"] * max(0, n_starts - len(names))][:n_starts]
 
 
-def initial_labels(problem, init, n_init, random_state):
+def is_given(init):
+    """Whether the start is labels or bases, rather than a way to find some."""
+    return not (isinstance(init, str) or callable(init))
+
+
+def given_start(problem, init):
+    """Labels as they are, bases as flats."""
+    n_clusters, (n_samples, n_features) = problem.n_clusters, problem.rows.shape
+    if not is_list_of_bases(init):
+        return check_labels(init, n_samples, n_clusters, "init")
+    dtype = problem.rows.dtype
+    bases = check_bases(init, n_clusters, n_features, dtype)
+    return [Flat(np.zeros(n_features, dtype), basis) for basis in bases]
+
+
+def drawn_starts(problem, init, n_starts, n_samples, random_state):
     """Yield the labels to start from, one array a start.
 
     Parameters
     ----------
     problem : Problem
-    init : str, callable, array-like or list of ndarray
+        On rows in memory.
+    init : str or callable
         As of KSubspaces.
-    n_init : int or "auto"
-    random_state : int, RandomState instance or None
+    n_starts : int
+    n_samples : int
+        Rows in all, of which these may be a sample.
+    random_state : RandomState
     """
-    X, n_clusters = problem.X, len(problem.n_components)
-    if n_clusters == 1:
-        yield np.zeros(len(X), dtype=np.intp)
-        return
-    random_state = check_random_state(random_state)
-    for start in _kinds_of_start(init, n_init, len(X)):
-        if isinstance(start, str):
-            labels = STARTS[start](
-                X, problem.sample_weight, problem.n_components, random_state
-            )
-        elif callable(start):
+    X, n_clusters = problem.rows.X, problem.n_clusters
+    weights = problem.rows.sample_weight
+    for start in _kinds_of_start(init, n_starts, n_samples):
+        if callable(start):
             labels = start(X, n_clusters, random_state)
-        elif is_list_of_bases(start):
-            bases = check_bases(start, n_clusters, X)
-            flats = [Flat(np.zeros(X.shape[1], X.dtype), basis) for basis in bases]
-            labels = distances_to_flats(X, flats, problem.p).argmin(axis=1)
         else:
-            labels = start
+            labels = STARTS[start](X, weights, problem.n_components, random_state)
         yield check_labels(labels, len(X), n_clusters, "init")
 
 
-def _kinds_of_start(init, n_init, n_samples):
-    """What each start is made from: a name, a callable, an array or bases."""
-    if not (isinstance(init, str) or callable(init)):
-        return [init]
-    n_starts = 10 if isinstance(n_init, str) else n_init
+def _kinds_of_start(init, n_starts, n_samples):
+    """What each start is made from: a name or a callable."""
     if isinstance(init, str) and init == "auto":
         return automatic_starts(n_samples, n_starts)
     return [init] * n_starts

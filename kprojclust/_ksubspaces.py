@@ -10,15 +10,18 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from kprojclust._dimensions import starting_dimensions
-from kprojclust._em import majorising_weights
-from kprojclust._init import STARTS, initial_labels
+from kprojclust._init import STARTS, drawn_starts, given_start, is_given
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
-from kprojclust._problem import Problem, distances_to_flats, nearest, stored_numbers
-from kprojclust._search import search
-from kprojclust._subspaces import Flat, dimensions_of
+from kprojclust._problem import Problem, stored_numbers
+from kprojclust._rows import check_rows, check_training_rows
+from kprojclust._scan import Criterion, all_distances, nearest_labels
+from kprojclust._search import automatic_number, lay_out, search
+from kprojclust._subspaces import dimensions_of
+from kprojclust._threads import own_threads
 from kprojclust._validation import (
     HasMethods,
     Integral,
@@ -29,7 +32,6 @@ from kprojclust._validation import (
     check_max_parameters,
     check_n_components,
     check_n_samples,
-    check_sample_weight,
     fit_context,
 )
 from kprojclust.losses import get_loss
@@ -100,13 +102,18 @@ class KSubspaces(
           ridge regression; compares all pairs of rows;
         - "random": rows dealt out at random into clusters of equal size;
         - an array of shape (n_samples,) of labels from 0 to ``n_clusters - 1``;
-        - a list of one basis of shape (dimension, n_features) for each cluster;
-        - a callable ``init(X, n_clusters, random_state)`` that returns labels.
+        - a list of one basis of shape (dimension, n_features) for each cluster; from
+          these and from labels, every iteration is one of the plain loop;
+        - a callable ``init(X, n_clusters, random_state)`` that returns the labels of
+          the rows it gets: a sample of them where the starts race.
 
     n_init : int or "auto", default="auto"
         Number of starts, of which the one with the lowest objective is kept, after an
         exchange of clusters with the others where that lowers it further. "auto" is 1
-        where ``init`` is an array or a list and 10 otherwise.
+        where ``init`` is an array or a list and 10 otherwise. Where there are more
+        than 8192 rows, and 800 for each cluster, several starts race on a sample of the
+        rows, the one that serves another sample best goes on with all rows, and "auto"
+        is as little as 4 if the subspaces are large for the sample.
 
     n_relocations : int, default=0
         Largest number of times that, from the best start, the cluster that is missed
@@ -114,22 +121,24 @@ class KSubspaces(
         few candidates lowers the objective. Not under ``max_parameters``.
 
     max_iter : int, default=100
-        Largest number of iterations of one start.
+        Largest number of iterations of one start, partial passes among them.
 
     tol : float, default=1e-4
-        A start has converged once an iteration lowers the objective by no more than
-        ``tol`` times its value, or once no label changes.
+        A start has converged once an iteration over all rows lowers the objective by
+        no more than ``tol`` times its value, or changes no label.
 
     random_state : int, RandomState instance or None, default=None
         Randomness of the starts. Pass an int for reproducible output.
 
     verbose : int, default=0
-        1 prints a line for each iteration.
+        1 prints a line for each iteration, except in races: the objective, rows moved,
+        empty clusters, seconds, and whether it looked at a part of the rows only.
 
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,)
-        Cluster of each training row; always equal to ``predict(X, sample_weight)``.
+        Cluster of each training row; always equal to ``predict(X, sample_weight)``. A
+        Dask array if X is one.
 
     components_ : list of ndarray of shape (`n_components_[c]`, n_features)
         Orthonormal rows spanning each subspace, strongest direction first.
@@ -160,7 +169,8 @@ class KSubspaces(
         The objective after each iteration of the best start, and each relocation.
 
     n_iter_ : int
-        Number of iterations of the best start, and of relocations.
+        Number of iterations of the best start, partial passes among them, and of
+        relocations.
 
     converged_ : bool
         Whether the best start converged within ``max_iter`` iterations.
@@ -186,8 +196,19 @@ class KSubspaces(
 
     Notes
     -----
-    An iteration takes O(n d sum_c j_c + n d^2) operations. The problem is NP-hard; what
-    is found is a local optimum, which depends on the start.
+    An iteration over all rows takes O(n d sum_c min(j_c, d - j_c)) operations for the
+    distances. Second moments of the clusters take O(m d^2) for m rows that moved, or
+    for all rows unless the loss is "squared", and the flats O(d^2 j_c) or O(d^3) a
+    cluster. Where the rows are many, as for ``n_init``, and the loss is "squared",
+    partial passes look only at the rows whose case is least clear, about an eighth.
+
+    Labels do not depend on the number of threads. Rows that are not in memory are read
+    block by block; a row takes 12 bytes in float32 and 20 in float64. All rows are
+    loaded for ``p`` below 2, or where they are fewer than ``n_clusters`` times
+    ``n_features``.
+
+    The problem is NP-hard; what is found is a local optimum, which depends on the
+    start.
 
     References
     ----------
@@ -266,7 +287,8 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to cluster; float32 stays float32.
+            Rows to cluster; float32 stays float32. Also a memory map, a list of paths
+            of .npy files, or a Dask array that is split along the rows only.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the rows, not all zero. None weighs all alike.
@@ -276,18 +298,24 @@ class KSubspaces(
         self : object
             The fitted estimator.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
-        check_n_samples(X, self.n_clusters, "n_clusters")
-        problem = self._problem(X, check_sample_weight(sample_weight, X))
-        problem, best = search(
-            problem,
-            initial_labels(problem, self.init, self.n_init, self.random_state),
-            self.n_relocations,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            verbose=self.verbose,
-        )
-        self._store(problem, best)
+        rows = check_training_rows(self, X, sample_weight)
+        with own_threads(rows.shape[0] * rows.shape[1]):
+            check_n_samples(len(rows), self.n_clusters, "n_clusters")
+            problem = self._problem(rows)
+            random_state = check_random_state(self.random_state)
+            n_starts = self._n_starts(problem)
+            grounds = lay_out(problem, n_starts, random_state)
+            problem, best = search(
+                problem,
+                grounds,
+                self._starts(grounds.trial, len(rows), n_starts, random_state),
+                self.n_relocations,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                shortcuts=n_starts > 0,
+                verbose=self.verbose,
+            )
+            self._store(problem, best, rows.labels_of(best.state))
         self._warn(best)
         return self
 
@@ -297,6 +325,7 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``.
         sample_weight : array-like of shape (n_samples,), default=None
             Only with ``max_parameters``: what a row's loss weighs against the price of
             its coordinates.
@@ -304,11 +333,11 @@ class KSubspaces(
         Returns
         -------
         labels : ndarray of shape (n_samples,)
+            A Dask array if X is one.
         """
-        X, flats = self._check_rows(X), self._flats()
-        distances = distances_to_flats(X, flats, self.p)
-        weights = check_sample_weight(sample_weight, X)
-        return nearest(distances, weights, flats, self.loss_, self.price_)
+        rows = check_rows(self, X, sample_weight)
+        criterion = Criterion(self.loss_, self.p, self.price_)
+        return rows.map(nearest_labels, np.int32, None, self._mixture.flats, criterion)
 
     def transform(self, X):
         """Distance of each row to each subspace, Euclidean unless ``p`` says otherwise.
@@ -316,12 +345,15 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``.
 
         Returns
         -------
         distances : ndarray of shape (n_samples, n_clusters)
+            A Dask array if X is one.
         """
-        return distances_to_flats(self._check_rows(X), self._flats(), self.p)
+        rows, flats = check_rows(self, X), self._mixture.flats
+        return rows.map(all_distances, rows.dtype, len(flats), flats, self.p)
 
     def project(self, X):
         """Projection of each row onto its subspace.
@@ -329,6 +361,7 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``, but loaded into memory.
 
         Returns
         -------
@@ -342,6 +375,7 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``, but loaded into memory.
 
         Returns
         -------
@@ -350,12 +384,12 @@ class KSubspaces(
         coordinates : ndarray of shape (n_samples, max(`n_components_`))
             Coordinates in the basis ``components_[label]``, zeros beyond its dimension.
         """
-        X = self._check_rows(X)
+        X = check_rows(self, X).X
         labels = self.predict(X)
         coordinates = np.zeros((len(X), self.n_components_.max()), dtype=X.dtype)
-        for c, (mean, basis) in enumerate(self._flats()):
-            rows = labels == c
-            coordinates[rows, : len(basis)] = (X[rows] - mean) @ basis.T
+        for c, flat in enumerate(self._mixture.flats):
+            own = (X[labels == c] - flat.mean) @ flat.components.T
+            coordinates[labels == c, : flat.dimension] = own
         return labels, coordinates
 
     def decode(self, labels, coordinates):
@@ -380,26 +414,40 @@ class KSubspaces(
         labels = check_labels(labels, len(coordinates), self.n_clusters, "labels")
         dtype = self.means_.dtype
         X = np.empty((len(coordinates), self.n_features_in_), dtype=dtype)
-        for c, (mean, basis) in enumerate(self._flats()):
-            X[labels == c] = coordinates[labels == c, : len(basis)] @ basis + mean
+        for c, flat in enumerate(self._mixture.flats):
+            own = coordinates[labels == c, : flat.dimension]
+            X[labels == c] = own @ flat.components + flat.mean
         return X
 
-    def _problem(self, X, sample_weight):
-        n_features = X.shape[1]
+    def _n_starts(self, problem):
+        """Number of starts to draw; 0 if there is a given one."""
+        if is_given(self.init) or self.n_clusters == 1:
+            return 0
+        return automatic_number(problem) if self.n_init == "auto" else self.n_init
+
+    def _starts(self, trial, n_samples, n_starts, random_state):
+        if self.n_clusters == 1:
+            return [np.zeros(n_samples, dtype=np.int32)]
+        if is_given(self.init):
+            return [given_start(trial, self.init)]
+        return drawn_starts(trial, self.init, n_starts, n_samples, random_state)
+
+    def _problem(self, rows):
+        n_features = rows.shape[1]
         if self.max_parameters is None:
             n_components = check_n_components(
                 self.n_components, self.n_clusters, n_features, least=0
             )
         else:
             check_max_parameters(
-                self.max_parameters, self.n_clusters, X.shape, self.affine, self.p
+                self.max_parameters, self.n_clusters, rows.shape, self.affine, self.p
             )
             n_components = starting_dimensions(
-                self.max_parameters, self.n_clusters, X.shape
+                self.max_parameters, self.n_clusters, rows.shape
             )
+        few = len(rows) < self.n_clusters * n_features
         return Problem(
-            X,
-            sample_weight,
+            rows.load() if few or self.p != 2 else rows,
             n_components,
             self.max_parameters,
             get_loss(self.loss),
@@ -407,17 +455,9 @@ class KSubspaces(
             self.affine,
         )
 
-    def _flats(self):
-        return [Flat(*both) for both in zip(self.means_, self.components_, strict=True)]
-
-    def _check_rows(self, X):
-        check_is_fitted(self)
-        return validate_data(self, X, dtype=self.means_.dtype, order="C", reset=False)
-
-    def _store(self, problem, run):
-        weights = majorising_weights(problem, run.residuals)
-        self._mixture = fit_mixture(problem, run.labels, run.flats, weights)
-        self.labels_ = run.labels
+    def _store(self, problem, run, labels):
+        self._mixture = fit_mixture(problem, run)
+        self.labels_ = labels
         self.components_ = [flat.components for flat in run.flats]
         self.means_ = np.array([flat.mean for flat in run.flats])
         self.n_components_ = dimensions_of(run.flats)
@@ -429,12 +469,12 @@ class KSubspaces(
         self.loss_curve_ = run.loss_curve
         self.n_iter_ = len(run.loss_curve)
         self.converged_ = run.converged
-        self.n_parameters_ = stored_numbers(run.labels, run.flats, self.affine)
+        self.n_parameters_ = stored_numbers(run.totals.sizes, run.flats, self.affine)
         self.price_ = run.price
         self._n_features_out = self.n_clusters
 
     def _warn(self, run):
-        n_found = len(np.unique(run.labels))
+        n_found = np.count_nonzero(run.totals.sizes)
         if n_found < self.n_clusters and self.max_parameters is None:
             warnings.warn(
                 f"Only {n_found} of n_clusters={self.n_clusters} subspaces have rows: "

@@ -1,7 +1,9 @@
 """l_q Lewis weights: a start for sums of distances that outliers can't spoil."""
 
 import numpy as np
-from scipy import linalg
+
+from kprojclust._threads import parallel_map
+from kprojclust.losses import LqLoss
 
 
 def lewis_row_weights(X, q, n_iter=5):
@@ -35,8 +37,27 @@ def lewis_row_weights(X, q, n_iter=5):
     for _ in range(n_iter):
         gram = (A * (u**power)[:, np.newaxis]).T @ A
         # The pseudo-inverse: rows that span less than the space are legal.
-        leverage = np.einsum("ij,ij->i", A @ linalg.pinvh(gram), A)
+        inverse = np.linalg.pinv(gram, hermitian=True)
+        leverage = np.einsum("ij,ij->i", A @ inverse, A)
         u = np.maximum(leverage, np.finfo(float).tiny) ** (q / 2)
     weights = np.ones(len(X))
     weights[inside] = u**power / np.mean(u**power)
+    return weights
+
+
+def lewis_start(problem, labels):
+    """Row weights of the first refit for l_q losses; None is the sample weights."""
+    loss, rows = problem.loss, problem.rows
+    if not isinstance(loss, LqLoss) or loss.q == 2 or not rows.in_memory:
+        return None
+    weights = np.array(rows.sample_weight)
+
+    def weigh(c):
+        own = np.flatnonzero(labels == c)
+        X = rows.X[own]
+        if problem.affine and len(own):
+            X = X - np.median(X, axis=0)
+        weights[own] *= lewis_row_weights(X, loss.q)
+
+    parallel_map(weigh, range(problem.n_clusters))
     return weights

@@ -1,13 +1,14 @@
 """Clusters as a mixture of probabilistic subspaces, to score how many are enough."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils.extmath import row_norms
 
-from kprojclust._subspaces import dimensions_of, principal_energies, squared_distances
+from kprojclust._distances import chunks, squared_distances, stack_flats
+from kprojclust._rows import check_rows
+from kprojclust._subspaces import dimensions_of
+from kprojclust._threads import own_threads, parallel_map
 
 
 class Mixture(NamedTuple):
@@ -20,38 +21,56 @@ class Mixture(NamedTuple):
     spectra: list  # (n_features,) each, variances along all principal directions
 
 
-def fit_mixture(problem, labels, flats, row_weights):
+def fit_mixture(problem, run):
     """Variances of the rows of each cluster along and across its flat.
+
+    Rows count by what their loss weighs them: what it discards has no say.
 
     Parameters
     ----------
     problem : Problem
-    labels : ndarray of shape (n_samples,)
-    flats : list of Flat
-    row_weights : ndarray of shape (n_samples,)
-        Sample weights times the weights of the loss: what it discards has no say.
+    run : Run
     """
-    X, n_features = problem.X, problem.X.shape[1]
-    total = np.average(row_norms(X, squared=True), weights=problem.sample_weight)
-    least = max(float(np.finfo(X.dtype).eps) * total, np.finfo(np.float32).tiny)
-    spectra, variances, noise = [], [], []
-    for c, flat in enumerate(flats):
-        rows = labels == c
-        weight = row_weights[rows].sum(dtype=np.float64) or 1.0
-        spectrum = principal_energies(X[rows] - flat.mean, row_weights[rows]) / weight
-        coordinates = (X[rows] - flat.mean) @ flat.components.T
-        along = row_weights[rows] @ coordinates.astype(np.float64) ** 2 / weight
-        n_across = max(n_features - len(flat.components), 1)
+    found = parallel_map(
+        lambda c: run.statistics.energies(c, run.flats[c]), range(problem.n_clusters)
+    )
+    totals = [weight or 1.0 for weight, _, _ in found]
+    spectra = [energies / w for (_, energies, _), w in zip(found, totals, strict=True)]
+    least = _least_variance(problem, found, run.flats)
+    variances, noise = [], []
+    for (_, _, energies), total, spectrum in zip(found, totals, spectra, strict=True):
+        along = energies / total
+        n_across = max(problem.n_features - len(along), 1)
         across = max(spectrum.sum() - along.sum(), 0) / n_across
-        spectra.append(spectrum)
         noise.append(max(across, least))
         variances.append(np.maximum(along, noise[-1]))
-    sizes = np.bincount(labels, problem.sample_weight, minlength=len(flats))
-    return Mixture(sizes / sizes.sum(), flats, variances, np.array(noise), spectra)
+    weights = run.totals.weights / run.totals.weights.sum()
+    return Mixture(weights, run.flats, variances, np.array(noise), spectra)
 
 
-def log_likelihoods(X, mixture):
+def _least_variance(problem, found, flats):
+    """What rounding may leave across a flat, by the mean square of the rows."""
+    total = sum(
+        energies.sum() + weight * float(flat.mean @ flat.mean)
+        for (weight, energies, _), flat in zip(found, flats, strict=True)
+    )
+    eps = float(np.finfo(problem.rows.dtype).eps)
+    mean = total / (sum(weight for weight, _, _ in found) or 1.0)
+    return max(eps * mean, np.finfo(np.float32).tiny)
+
+
+def log_likelihoods(X, sample_weight, mixture):
     """Log density of each row under the mixture: shape (n_samples,)."""
+    with own_threads(X.size):
+        return np.concatenate(
+            parallel_map(
+                lambda rows: _log_likelihoods(X[rows], mixture),
+                chunks(len(X), stack_flats(mixture.flats)),
+            )
+        )
+
+
+def _log_likelihoods(X, mixture):
     n_features = X.shape[1]
     squared = squared_distances(X, mixture.flats).astype(np.float64)
     logs = np.full((len(X), len(mixture.flats)), -np.inf)
@@ -86,7 +105,6 @@ class MixtureScoreMixin:
 
     affine: bool
     _mixture: Mixture
-    _check_rows: Callable
 
     def score_samples(self, X):
         """Log density of each row under a mixture of probabilistic subspaces.
@@ -97,12 +115,15 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``.
 
         Returns
         -------
         log_densities : ndarray of shape (n_samples,)
+            A Dask array if X is one.
         """
-        return log_likelihoods(self._check_rows(X), self._mixture)
+        rows = check_rows(self, X)
+        return rows.map(log_likelihoods, np.float64, None, self._mixture)
 
     def score(self, X, y=None, sample_weight=None):
         """Mean log density of the rows, as of ``PCA``: higher is better.
@@ -112,6 +133,7 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -127,6 +149,7 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            As in ``fit``.
 
         Returns
         -------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kprojclust._subspaces import Flat, residuals, row_blocks
+from kprojclust._subspaces import Flat, residuals
 
 
 def minkowski_distances(X, flats, p):
@@ -19,12 +19,11 @@ def minkowski_distances(X, flats, p):
 
     Returns
     -------
-    distances : ndarray of shape (n_samples, n_clusters)
+    distances : ndarray of shape (n_clusters, n_samples)
     """
-    distances = np.empty((len(X), len(flats)), dtype=X.dtype)
-    for rows in row_blocks(len(X), 4 * X.shape[1] * X.itemsize):
-        for c, flat in enumerate(flats):
-            distances[rows, c] = np.linalg.norm(residuals(X[rows], flat), p, axis=1)
+    distances = np.empty((len(flats), len(X)), dtype=X.dtype)
+    for c, flat in enumerate(flats):
+        distances[c] = np.linalg.norm(residuals(X, flat), p, axis=1)
     return distances
 
 
@@ -45,7 +44,7 @@ def keep_if_better(X, sample_weight, old, new, p, loss):
     halfway = _between(old, new)
     candidates = [old, new, halfway]
     distances = minkowski_distances(X, candidates, p)
-    costs = sample_weight @ loss.rho(distances).astype(np.float64)
+    costs = loss.rho(distances).astype(np.float64) @ sample_weight
     return candidates[int(np.argmin(costs))]
 
 

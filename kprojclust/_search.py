@@ -1,28 +1,118 @@
-"""Many starts: the scale of the loss, one run each, and exchanges between runs."""
+"""Many starts: the scale of the loss, one run each, and exchanges between runs.
+
+Where rows are many, the starts race on a sample of them, are judged on another one, and
+only the winner goes on to all rows.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
-from kprojclust._em import majorising_weights, run_em
+from kprojclust._em import run_em
 from kprojclust._exchange import exchange_clusters
+from kprojclust._filling import Pool
 from kprojclust._relocation import relocate_clusters
+from kprojclust._scan import Criterion, nearest_flats
 from kprojclust.losses import LqLoss, check_loss, ready
 
 # The median absolute deviation of a normal distribution is this share of its spread.
 _MAD = 0.6745
 
+# Rows of a sample: at least so many, and so many for each cluster.
+_SAMPLE_ROWS = 4096
+_ROWS_PER_CLUSTER = 400
 
-def search(problem, starts, n_relocations, *, max_iter, tol, verbose=0):
+# Rows of a sample for each direction of the flats that are fitted to it.
+_ROWS_PER_DIRECTION = 40
+
+# Up to this size a start that has no rivals is made from all rows.
+_SMALL_BYTES = 2**27
+
+# Starts, where their number is "auto".
+_FEWEST_STARTS, _MOST_STARTS = 4, 10
+
+# How far the runs of a race go, and what an exchange between them must gain.
+_RACE = {"max_iter": 50, "tol": 1e-3}
+_CLEAR_GAIN = 0.01
+
+
+class Grounds(NamedTuple):
+    """Where starts are tried, and where they are judged."""
+
+    trial: Any  # Problem
+    judge: Any  # Problem, on rows in memory
+    pool: Pool  # rows of both
+
+    def with_loss(self, loss):
+        """The same with another loss."""
+        trial, judge = (problem._replace(loss=loss) for problem in self[:2])
+        return Grounds(trial, judge, self.pool)
+
+
+def lay_out(problem, n_starts, random_state):
+    """Grounds for a search: all rows if they are few, otherwise samples of them.
+
+    Parameters
+    ----------
+    problem : Problem
+    n_starts : int
+        0 is a given start, which is tried on all rows, as is a single one if they are
+        in memory and not too many.
+    random_state : RandomState
+    """
+    rows, n_sampled = problem.rows, sample_size(problem.n_clusters)
+    if len(rows) <= 2 * n_sampled:
+        here = problem._replace(rows=rows.load())
+        return Grounds(here, here, Pool.of_all(here.rows))
+    # A given start leaves nothing to chance.
+    random_state = random_state if n_starts else check_random_state(0)
+    drawn = np.sort(rows.draw(2 * n_sampled, random_state))
+    pool = Pool(rows.take(drawn), drawn)
+    alone = n_starts == 1 and rows.in_memory and rows.nbytes <= _SMALL_BYTES
+    if alone or n_starts == 0:
+        return Grounds(problem, problem._replace(rows=pool.rows), pool)
+    in_trial = random_state.permutation(len(drawn)) < len(drawn) // 2
+    dimensions = _affordable(problem.n_components, n_sampled)
+    trial, judge = (
+        problem._replace(
+            rows=pool.rows.take(np.flatnonzero(half)),
+            n_components=dimensions,
+            max_parameters=None,
+        )
+        for half in (in_trial, ~in_trial)
+    )
+    return Grounds(trial, judge, pool)
+
+
+def sample_size(n_clusters):
+    """Rows on which starts race, and rows that judge them."""
+    return max(_SAMPLE_ROWS, _ROWS_PER_CLUSTER * n_clusters)
+
+
+def _affordable(n_components, n_rows):
+    """Dimensions, made smaller together until so few rows are enough for them."""
+    share = n_rows / (_ROWS_PER_DIRECTION * np.sum(n_components + 1))
+    smaller = np.floor(share * (n_components + 1)) - 1
+    return np.minimum(n_components, np.maximum(smaller, 1)).astype(n_components.dtype)
+
+
+def search(
+    problem, grounds, starts, n_relocations, *, max_iter, tol, shortcuts, verbose=0
+):
     """The best run over all starts.
 
     Parameters
     ----------
     problem : Problem
         Its loss may lack a tuning constant. All runs minimise the same objective.
-    starts : iterable of ndarray of shape (n_samples,)
+    grounds : Grounds
+    starts : iterable of ndarray of shape (n_samples,) or of list of Flat
+        For the rows of the trial.
     n_relocations : int
         Largest number of relocations of clusters at the end; without a budget only.
-    max_iter, tol, verbose
+    max_iter, tol, shortcuts, verbose
         As of `run_em`.
 
     Returns
@@ -32,77 +122,148 @@ def search(problem, starts, n_relocations, *, max_iter, tol, verbose=0):
     run : Run
     """
     options = {"max_iter": max_iter, "tol": tol, "verbose": verbose}
+    options["shortcuts"] = shortcuts
+    if len(grounds.trial.rows) == len(problem.rows):
+        problem = grounds.trial  # which may have loaded them
+    # A part in a million of the length of a typical row: nothing, but not zero.
+    least_scale = 1e-6 * _row_length(grounds.judge)
     if _needs_scale(problem.loss):
-        problem, warm_starts = _tuned_by_l1(problem, starts)
+        problem, starts = _tuned(problem, grounds, starts, least_scale, options)
+        judge = problem._replace(rows=grounds.pool.rows)
+        grounds = Grounds(problem, judge, grounds.pool)
     else:
-        problem = _with_loss(problem, _least_scale(problem))
-        warm_starts = ((labels, None) for labels in starts)
-    runs = [
-        run_em(problem, _settled(problem, labels), row_weights=weights, **options)
-        for labels, weights in warm_starts
+        problem = _with_loss(problem, grounds.judge, least_scale)
+    grounds = grounds.with_loss(problem.loss)
+    runs = _runs(problem, grounds, starts, n_relocations, options)
+    return problem, _best_run(runs, grounds, n_relocations, options)
+
+
+def _runs(problem, grounds, starts, n_relocations, options):
+    """Runs on all rows: of the winner of a race, or of every start."""
+    trial, judge, pool = grounds
+    if len(trial.rows) < len(problem.rows):
+        starts = [_win_race(trial, judge, starts, n_relocations)]
+    return [
+        run_em(problem, _settled(problem, start, pool), pool, **options)
+        for start in starts
     ]
-    runs.sort(key=lambda run: run.loss_curve[-1])
+
+
+def _win_race(trial, judge, starts, n_relocations):
+    """Flats found on one sample of the rows that serve another one best.
+
+    Only a clear gain is worth an exchange that no run follows.
+    """
+    runs = [run_em(trial, start, **_RACE) for start in starts]
+    runs.sort(key=lambda run: objective(judge, run.flats))
+    flats = runs[0].flats
+    for other in runs[1:]:
+        flats = exchange_clusters(judge, flats, other.flats, _CLEAR_GAIN) or flats
+    if n_relocations:
+        run = run_em(trial, flats, **_RACE)
+        flats = relocate_clusters(trial, run, n_relocations, _RACE).flats
+    return flats
+
+
+def automatic_number(problem):
+    """Number of starts: fewer where large flats make each one slow."""
+    n_sampled = sample_size(problem.n_clusters)
+    if len(problem.rows) <= 2 * n_sampled:
+        return _MOST_STARTS
+    rows_per_direction = n_sampled / float(np.sum(problem.n_components + 1))
+    return int(np.clip(rows_per_direction / 2, _FEWEST_STARTS, _MOST_STARTS))
+
+
+def _best_run(runs, grounds, n_relocations, options):
+    """The run of lowest objective, after exchanges with the others."""
+    problem, judge, pool = grounds
+    runs = sorted(runs, key=_final_loss)
     best = runs[0]
-    if problem.max_parameters is None:
-        for other in runs[1:]:
-            labels = exchange_clusters(problem, best.flats, other.flats)
-            if labels is not None:
-                improved = run_em(problem, labels, **options)
-                best = min(best, improved, key=lambda run: run.loss_curve[-1])
-        best = relocate_clusters(
-            problem, best, n_relocations, max_iter=max_iter, tol=tol
-        )
-    return problem, best
+    raced = len(problem.rows) < len(pool.rows)
+    if raced or problem.max_parameters is not None:
+        return best
+    for other in runs[1:]:
+        flats = exchange_clusters(judge, best.flats, other.flats, least_gain=1e-9)
+        if flats is not None:
+            improved = run_em(problem, flats, pool, **options)
+            best = min(best, improved, key=_final_loss)
+    if not n_relocations:
+        return best
+    if len(judge.rows) < len(problem.rows):
+        return _relocated(problem, judge, pool, best, n_relocations, options)
+    return relocate_clusters(problem, best, n_relocations, options)
 
 
-def _settled(problem, labels):
-    """Under a budget, labels after a rough run with equal dimensions of that size.
+def _relocated(problem, judge, pool, best, n_relocations, options):
+    """After relocations that pay on a sample of the rows, if they do on all."""
+    quietly = {**options, "verbose": 0}
+    sampled = run_em(judge, best.flats, **quietly)
+    moved = relocate_clusters(judge, sampled, n_relocations, quietly)
+    if moved is sampled:
+        return best
+    run = run_em(problem, moved.flats, pool, **options)
+    if _final_loss(run) >= (1 - options["tol"]) * _final_loss(best):
+        return best
+    return run._replace(loss_curve=[*best.loss_curve, _final_loss(run)])
+
+
+def _final_loss(run):
+    return run.loss_curve[-1]
+
+
+def objective(problem, flats):
+    """Objective of rows in memory, dealt out to the flats."""
+    rows, weights = problem.rows, problem.rows.sample_weight
+    criterion = Criterion(problem.loss, problem.p, 0.0)
+    residuals = nearest_flats(rows.X, weights, flats, criterion)[1]
+    return float(weights @ problem.loss.rho(residuals).astype(np.float64))
+
+
+def _settled(problem, start, pool):
+    """Under a budget, flats after a rough run with equal dimensions of that size.
 
     Once rows pay for their dimensions few of them move, so they look for their
     neighbours before.
     """
     if problem.max_parameters is None:
-        return labels
+        return start
     equal = problem._replace(max_parameters=None)
-    return run_em(equal, labels, max_iter=100, tol=1e-3).labels
+    return run_em(equal, start, pool, max_iter=100, tol=1e-3).flats
+
+
+def _tuned(problem, grounds, starts, least_scale, options):
+    """The problem with its loss tuned to the residuals, and a start from each run.
+
+    The sum of distances is minimised, which needs no scale and bears with outliers. The
+    scale is the median residual of the best of these runs, made consistent for normal
+    residuals; each run is then a start, down-weighting what looks like an outlier
+    already.
+    """
+    l1 = LqLoss(1.0, delta=least_scale)
+    free = problem._replace(loss=l1, max_parameters=None)
+    trial, judge, pool = grounds.with_loss(l1)
+    grounds = Grounds(trial._replace(max_parameters=None), judge, pool)
+    quick = {**options, "max_iter": 50, "verbose": 0}
+    runs = _runs(free, grounds, starts, 0, quick)
+    state = free.rows.at(min(runs, key=_final_loss).state, pool.indices)
+    typical = float(np.median(state.residuals[state.sample_weight > 0]))
+    problem = _with_loss(problem, judge, max(typical / _MAD, least_scale))
+    return problem, [run.flats for run in runs]
+
+
+def _with_loss(problem, judge, scale):
+    """The problem with its loss scaled, after a trial up to the row lengths."""
+    loss = ready(problem.loss, scale)
+    check_loss(loss, max(scale, _row_length(judge)))
+    return problem._replace(loss=loss)
+
+
+def _row_length(problem):
+    """Length of a typical row, not zero."""
+    energies = row_norms(problem.rows.X, squared=True)
+    return float(np.sqrt(energies.mean())) or 1.0
 
 
 def _needs_scale(loss):
     """Whether the loss has a tuning constant to be estimated; l_q needs none."""
     return getattr(loss, "delta", 0) is None and not isinstance(loss, LqLoss)
-
-
-def _tuned_by_l1(problem, starts):
-    """The problem with its loss tuned to the residuals, and a start from each run.
-
-    From every start the sum of distances is minimised, which needs no scale and bears
-    with outliers. The scale is the median residual of the best of these runs, made
-    consistent for normal residuals; each run is then a start, down-weighting what
-    looks like an outlier already.
-    """
-    least = _least_scale(problem)
-    l1 = problem._replace(loss=LqLoss(1.0, delta=least), max_parameters=None)
-    runs = [run_em(l1, start, max_iter=50, tol=1e-4) for start in starts]
-    best = min(runs, key=lambda run: run.loss_curve[-1])
-    counted = best.residuals[problem.sample_weight > 0]
-    problem = _with_loss(problem, max(float(np.median(counted)) / _MAD, least))
-    return problem, [
-        (run.labels, majorising_weights(problem, run.residuals)) for run in runs
-    ]
-
-
-def _with_loss(problem, scale):
-    """The problem with its loss scaled, after a trial up to the row lengths."""
-    loss = ready(problem.loss, scale)
-    check_loss(loss, max(scale, _row_length(problem)))
-    return problem._replace(loss=loss)
-
-
-def _least_scale(problem):
-    """A part in a million of the length of a typical row: nothing, but not zero."""
-    return 1e-6 * _row_length(problem)
-
-
-def _row_length(problem):
-    energies = row_norms(problem.X, squared=True)
-    return float(np.sqrt(energies.mean())) or 1.0

@@ -3,13 +3,13 @@
 import numpy as np
 from sklearn.utils.extmath import row_norms
 
-from kprojclust._subspaces import fit_flat, residuals, squared_distances
+from kprojclust._distances import squared_distances
+from kprojclust._subspaces import fit_flat, residuals
 
 
-def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
+def fill_clusters(X, row_weights, labels, costs, n_components, starved, affine=False):
     """Labels in which clusters with too few rows took over rows of costly ones.
 
-    A cluster is starved if it has fewer rows than its flat can hold without error.
     Donors are tried from the largest weighted cost downwards. To an empty cluster a
     donor gives the half of its rows that has the larger share of its energy along the
     dominant direction of the residuals; otherwise, or where this would not lower the
@@ -26,6 +26,8 @@ def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
     costs : ndarray of shape (n_samples,)
         Squared distance of each row to the flat of its cluster.
     n_components : ndarray of shape (n_clusters,)
+    starved : ndarray of int
+        Clusters to fill.
     affine : bool
 
     Returns
@@ -34,11 +36,6 @@ def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
         A new array if a cluster was filled, otherwise ``labels`` itself.
     """
     n_clusters = len(n_components)
-    capacities = n_components + affine
-    sizes = np.bincount(labels[row_weights > 0], minlength=n_clusters)
-    starved = np.flatnonzero(sizes < capacities)
-    if not len(starved):
-        return labels
     filled, costs = labels.copy(), row_weights * costs
     for heir in starved:
         for donor in _donors(X, row_weights, filled, costs, n_clusters):
@@ -52,6 +49,11 @@ def fill_clusters(X, row_weights, labels, costs, n_components, affine=False):
                 filled[gained] = heir
                 break
     return filled if np.any(filled != labels) else labels
+
+
+def starved_clusters(members, n_components, affine):
+    """Clusters with fewer rows than their flat can hold without error."""
+    return np.flatnonzero(members < n_components + affine)
 
 
 def _donors(X, row_weights, labels, costs, n_clusters):

@@ -1,4 +1,4 @@
-"""Geometry of flats: fit one to rows, measure the distance to several.
+"""Geometry of one flat: fit it to rows, or describe it.
 
 A flat is a mean and an orthonormal basis of shape (j, n_features); the mean of a linear
 subspace is zero.
@@ -7,14 +7,10 @@ subspace is zero.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
-from sklearn import get_config
-from sklearn.utils import gen_batches
-from sklearn.utils.extmath import row_norms
 
-# Below this share of |a|^2, times the machine epsilon, |a|^2 - |V a|^2 has lost about
-# three digits to cancellation, and the residual is formed explicitly instead.
-_CANCELLATION = 1e3
+# Below this share of the largest, an eigenvalue of a few rows is rounding noise: their
+# Gram matrix has the squares of the singular values.
+_RANK = 1e-12
 
 
 class Flat(NamedTuple):
@@ -22,6 +18,18 @@ class Flat(NamedTuple):
 
     mean: np.ndarray  # (n_features,)
     components: np.ndarray  # (n_components, n_features), orthonormal rows
+    # (n_features - n_components, n_features), orthonormal rows across, if fewer
+    normals: np.ndarray | None = None
+
+    @property
+    def dimension(self):
+        """Number of directions along the flat."""
+        return len(self.components)
+
+    @property
+    def basis(self):
+        """What distances need: the normals if known, otherwise the components."""
+        return self.components if self.normals is None else self.normals
 
 
 class Spectrum(NamedTuple):
@@ -33,7 +41,9 @@ class Spectrum(NamedTuple):
 
     def flat(self, n_components):
         """The flat spanned by the leading directions."""
-        return Flat(self.mean, self.directions[:n_components])
+        few_across = len(self.directions) < 2 * n_components
+        across = self.directions[n_components:] if few_across else None
+        return Flat(self.mean, self.directions[:n_components], across)
 
     def residuals(self):
         """Weighted squared distance left with 0, 1, ..., n_features directions."""
@@ -59,41 +69,31 @@ def fit_flat(X, sample_weight, n_components, affine=False):
     flat : Flat
         Strongest direction first.
     """
-    n_samples, n_features = X.shape
     mean, Y = _weighted_rows(X, sample_weight, affine)
-    if n_components == 0 or n_samples == 0:
-        components = np.eye(n_components, n_features)
-    elif n_samples >= n_features:
-        components = _eigenvectors(Y.T @ Y, n_components)[1]
-    else:
-        components = _singular_vectors(Y, n_components)[1][:n_components]
-    return Flat(mean, _fix_signs(components).astype(X.dtype, copy=False))
+    components = _principal_directions(Y, n_components)[1][:n_components]
+    return Flat(mean, components.astype(X.dtype, copy=False))
 
 
 def decompose(X, sample_weight, affine=False):
     """All principal directions of the weighted rows, as a Spectrum."""
-    n_samples, n_features = X.shape
     mean, Y = _weighted_rows(X, sample_weight, affine)
-    if n_samples == 0:
-        energies, directions = np.zeros(n_features), np.eye(n_features)
-    elif n_samples >= n_features:
-        energies, directions = _eigenvectors(Y.T @ Y, n_features)
-    else:
-        energies, directions = _singular_vectors(Y, n_features)
-    directions = _fix_signs(directions).astype(X.dtype, copy=False)
+    energies, directions = _principal_directions(Y, X.shape[1])
+    directions = directions.astype(X.dtype, copy=False)
     return Spectrum(mean, np.maximum(energies, 0), directions)
 
 
-def principal_energies(X, sample_weight):
-    """Weighted sums of squares along all principal directions, largest first."""
-    n_samples, n_features = X.shape
-    Y = (X * np.sqrt(sample_weight)[:, np.newaxis]).astype(np.float64)
-    gram = Y.T @ Y if n_samples >= n_features else Y @ Y.T
-    energies = np.zeros(n_features)
-    if n_samples:
-        found = linalg.eigvalsh(gram, check_finite=False)[::-1]
-        energies[: len(found)] = np.maximum(found, 0)
-    return energies
+def spectrum_of(mean, gram, dtype):
+    """Spectrum of rows with the given mean, and second moments about it."""
+    energies, directions = _eigenvectors(gram)
+    directions = directions.astype(dtype, copy=False)
+    return Spectrum(mean, np.maximum(energies, 0), directions)
+
+
+def principal_energies(gram):
+    """Sums of squares along all principal directions, largest first, from moments."""
+    if not np.any(gram):
+        return np.zeros(len(gram))
+    return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0)
 
 
 def _weighted_rows(X, sample_weight, affine):
@@ -106,93 +106,52 @@ def _weighted_rows(X, sample_weight, affine):
     return mean, X * np.sqrt(sample_weight)[:, np.newaxis]
 
 
-def _eigenvectors(gram, n_components):
-    """Largest eigenvalues and their eigenvectors as rows, largest first."""
-    n_features = gram.shape[0]
-    values, vectors = linalg.eigh(
-        gram.astype(np.float64),
-        subset_by_index=[n_features - n_components, n_features - 1],
-        check_finite=False,
-    )
+def _principal_directions(Y, n_wanted):
+    """Energies and directions, largest first, at least those wanted."""
+    n_samples, n_features = Y.shape
+    if n_samples == 0 or n_wanted == 0:
+        return np.zeros(n_wanted), np.eye(n_wanted, n_features)
+    if n_samples >= n_features:
+        return _eigenvectors(Y.T @ Y)
+    return _from_few_rows(Y.astype(np.float64), n_wanted)
+
+
+def _eigenvectors(gram):
+    """Eigenvalues and eigenvectors as rows, largest first."""
+    # numpy's solver, unlike scipy's, lets other threads run.
+    values, vectors = np.linalg.eigh(gram.astype(np.float64, copy=False))
     return values[::-1], vectors.T[::-1]
 
 
-def _singular_vectors(Y, n_wanted):
-    """Squared singular values, and right singular vectors, at least those wanted."""
-    _, values, vectors = linalg.svd(
-        Y.astype(np.float64), full_matrices=False, check_finite=False
-    )
-    if n_wanted <= len(vectors):
-        return values**2, vectors
-    completion = linalg.qr(vectors.T)[0].T[len(vectors) : n_wanted]
-    energies = np.append(values**2, np.zeros(len(completion)))
-    return energies, np.vstack([vectors, completion])
+def _from_few_rows(Y, n_wanted):
+    """As `_eigenvectors` of Y'Y, for fewer rows than features, from Y Y'."""
+    values, left = _eigenvectors(Y @ Y.T)
+    kept = values > _RANK * max(values[0], np.finfo(float).tiny)
+    n_open = max(0, n_wanted - np.count_nonzero(kept))
+    # Orthogonal up to rounding; QR makes it exact and completes it.
+    spanned = (left[kept] @ Y).T
+    directions = np.linalg.qr(spanned, "complete" if n_open else "reduced")[0].T
+    energies = np.zeros(len(directions))
+    energies[: len(values[kept])] = values[kept]
+    return energies, directions
 
 
-def _fix_signs(components):
-    """Make the entry of largest absolute value of each row positive."""
+def fix_signs(flat):
+    """The same flat; the entry of largest size of each component is positive."""
+    components = flat.components
     if not components.size:
-        return components
-    peaks = np.argmax(np.abs(components), axis=1)[:, np.newaxis]
-    return components * np.where(np.take_along_axis(components, peaks, 1) < 0, -1, 1)
+        return flat
+    peaks = np.argmax(np.abs(components), axis=1)
+    signs = np.sign(components[np.arange(len(components)), peaks])
+    return flat._replace(components=components * signs[:, np.newaxis])
 
 
 def dimensions_of(flats):
     """Dimension of each flat: ndarray of shape (n_clusters,)."""
-    return np.array([len(flat.components) for flat in flats])
+    return np.array([flat.dimension for flat in flats])
 
 
 def residuals(X, flat):
     """The rows less their orthogonal projections onto a flat."""
     centred = X - flat.mean
     return centred - (centred @ flat.components.T) @ flat.components
-
-
-def row_blocks(n_samples, row_bytes):
-    """Slices of rows whose work space fits into scikit-learn's ``working_memory``."""
-    size = max(1, int(get_config()["working_memory"] * 2**20) // max(1, row_bytes))
-    return gen_batches(n_samples, size)
-
-
-def squared_distances(X, flats):
-    """Squared Euclidean distance of every row to every flat.
-
-    Computed as |a - m|^2 - |V (a - m)|^2 from one product for all flats, block by
-    block within scikit-learn's ``working_memory``.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    flats : list of Flat
-
-    Returns
-    -------
-    distances : ndarray of shape (n_samples, n_clusters)
-    """
-    means = np.array([flat.mean for flat in flats])
-    bases = np.concatenate([flat.components for flat in flats])
-    offsets = np.concatenate([flat.components @ flat.mean for flat in flats])
-    stops = np.cumsum(dimensions_of(flats))
-    distances = np.empty((len(X), len(flats)), dtype=X.dtype)
-    for rows in row_blocks(len(X), (len(bases) + 2 * len(flats)) * X.itemsize):
-        block = X[rows]
-        energies = row_norms(block, squared=True)
-        # |a - m|^2 for each mean; exactly |a|^2 where the mean is zero
-        norms = energies[:, np.newaxis] - 2 * (block @ means.T)
-        norms += row_norms(means, squared=True)
-        projections = np.split(block @ bases.T - offsets, stops[:-1], axis=1)
-        for c, (flat, coordinates) in enumerate(zip(flats, projections, strict=True)):
-            distances[rows, c] = _residual_norms(
-                block, energies, norms[:, c], flat, coordinates
-            )
-    return distances
-
-
-def _residual_norms(X, energies, norms, flat, coordinates):
-    """Squared distance of each row to one flat, safe against cancellation."""
-    squared = norms - row_norms(coordinates, squared=True)
-    size = energies + flat.mean @ flat.mean
-    near = squared < _CANCELLATION * np.finfo(X.dtype).eps * size
-    exact = X[near] - flat.mean - coordinates[near] @ flat.components
-    squared[near] = row_norms(exact, squared=True)
-    return squared

@@ -30,9 +30,13 @@ __all__ = [
 ]
 
 
-def check_sample_weight(sample_weight, X):
+def check_sample_weight(sample_weight, n_samples, dtype):
     """Weights as an ndarray of shape (n_samples,), non-negative, not all zero."""
-    weights = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+    if sample_weight is None:
+        # Takes no memory.
+        return np.broadcast_to(np.ones((), dtype=dtype), (n_samples,))
+    rows = np.empty((n_samples, 0))
+    weights = _check_sample_weight(sample_weight, rows, dtype=dtype)
     if np.any(weights < 0):
         raise ValueError(
             f"sample_weight must not be negative. Got {weights.min()} as its least."
@@ -63,10 +67,12 @@ def check_n_components(n_components, n_clusters, n_features, least=1):
     return np.broadcast_to(dimensions, (n_clusters,)).astype(np.intp)
 
 
-def check_n_samples(X, n_clusters, name):
+def check_n_samples(n_samples, n_clusters, name):
     """Raise ValueError if there are fewer rows than clusters."""
-    if len(X) < n_clusters:
-        raise ValueError(f"n_samples={len(X)} must not be below {name}={n_clusters}.")
+    if n_samples < n_clusters:
+        raise ValueError(
+            f"n_samples={n_samples} must not be below {name}={n_clusters}."
+        )
 
 
 def check_labels(labels, n_samples, n_clusters, name):
@@ -107,18 +113,18 @@ def is_list_of_bases(init):
     return isinstance(init, list | tuple) and np.ndim(init[0]) == 2
 
 
-def check_bases(init, n_clusters, X):
-    """Bases with orthonormal rows, in the dtype of X, spanning what was given."""
+def check_bases(init, n_clusters, n_features, dtype):
+    """Bases with orthonormal rows, of the given dtype, spanning what was given."""
     if len(init) != n_clusters:
         raise ValueError(
             f"init must have one basis per cluster, n_clusters={n_clusters}. "
             f"Got {len(init)}."
         )
-    bases = [check_array(basis, dtype=X.dtype, input_name="init") for basis in init]
+    bases = [check_array(basis, dtype=dtype, input_name="init") for basis in init]
     for basis in bases:
-        if basis.shape[1] != X.shape[1]:
+        if basis.shape[1] != n_features:
             raise ValueError(
-                f"init must have bases with n_features={X.shape[1]} columns. "
+                f"init must have bases with n_features={n_features} columns. "
                 f"Got shape {basis.shape}."
             )
     return [np.linalg.qr(basis.T)[0].T for basis in bases]

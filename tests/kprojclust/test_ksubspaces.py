@@ -18,9 +18,8 @@ from kprojclust import (
 )
 from kprojclust._em import run_em
 from kprojclust._init import STARTS
-from kprojclust._problem import Problem
-from kprojclust.losses import SquaredLoss
 from tests import reference
+from tests.kprojclust.problems import squared_problem
 
 
 @pytest.fixture
@@ -42,10 +41,6 @@ def test_planted_subspaces_are_found(planted, fitted):
         assert min(angles) < 0.01
 
 
-def squared_problem(X, weight, n_components):
-    return Problem(X, weight, n_components, None, SquaredLoss(), 2, False)
-
-
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_a_run_takes_the_steps_of_the_plain_loop(n_components):
     X, _, _ = make_subspaces(n_samples=60, n_features=6, noise=0.3, random_state=0)
@@ -55,9 +50,9 @@ def test_a_run_takes_the_steps_of_the_plain_loop(n_components):
     labels, components, loss_curve = reference.ksubspaces(
         X, weight, start, dimensions, n_iter=6
     )
-    problem = squared_problem(X, weight, dimensions)
+    problem = squared_problem(X, dimensions, weight)
     run = run_em(problem, start, max_iter=6, tol=0)
-    assert np.array_equal(run.labels, labels)
+    assert np.array_equal(run.state.labels, labels)
     n_iter = len(run.loss_curve)
     assert_allclose(run.loss_curve, loss_curve[:n_iter], rtol=1e-10)
     for fast, slow in zip(run.flats, components, strict=True):

@@ -7,11 +7,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
+from kprojclust._distances import squared_distances
 from kprojclust._em import run_em
 from kprojclust._exchange import exchange_clusters
 from kprojclust._init import automatic_starts
-from kprojclust._problem import Problem
-from kprojclust.losses import SquaredLoss
+from tests.kprojclust.problems import squared_problem
 
 
 @pytest.fixture
@@ -62,22 +62,22 @@ def test_bad_bases_are_named(planted, bases, message):
 
 def test_an_exchange_puts_together_what_two_runs_found(planted):
     X, y, components = planted
-    problem = Problem(X, np.ones(300), np.full(3, 2), None, SquaredLoss(), 2, False)
+    problem = squared_problem(X, np.full(3, 2))
     truth = run_em(problem, y, max_iter=10, tol=0).flats
     junk = run_em(problem, np.arange(300) % 3, max_iter=1, tol=0).flats
     first, second = [truth[0], truth[1], junk[2]], [junk[0], junk[1], truth[2]]
-    labels = exchange_clusters(problem, first, second)
-    assert np.array_equal(labels, y)
-    assert exchange_clusters(problem, truth, junk) is None
+    flats = exchange_clusters(problem, first, second, 1e-9)
+    assert np.array_equal(squared_distances(X, flats).argmin(axis=1), y)
+    assert exchange_clusters(problem, truth, junk, 1e-9) is None
 
 
 def test_an_exchange_never_mixes_dimensions():
     X, y, _ = make_subspaces(n_components=[1, 2, 3], noise=0.01, random_state=0)
     dimensions = np.array([1, 2, 3])
-    problem = Problem(X, np.ones(300), dimensions, None, SquaredLoss(), 2, False)
+    problem = squared_problem(X, dimensions)
     flats = run_em(problem, y, max_iter=10, tol=0).flats
     moved = [flats[1], flats[2], flats[0]]
-    assert exchange_clusters(problem, flats, moved) is None
+    assert exchange_clusters(problem, flats, moved, 1e-9) is None
 
 
 def test_verbose_prints_a_line_for_each_iteration(planted, capsys):

@@ -3,7 +3,8 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn import config_context
 
-from kprojclust._subspaces import Flat, decompose, fit_flat, squared_distances
+from kprojclust._distances import squared_distances
+from kprojclust._subspaces import Flat, decompose, fit_flat, fix_signs
 from tests import reference
 
 
@@ -17,7 +18,7 @@ def linear(basis):
 def test_fit_flat_leaves_what_the_full_svd_leaves(shape, n_components, affine):
     rng = np.random.default_rng(0)
     X, weight = rng.standard_normal(shape) + 3, rng.uniform(0.5, 2, shape[0])
-    mean, basis = fit_flat(X, weight, n_components, affine)
+    mean, basis, _ = fit_flat(X, weight, n_components, affine)
     assert basis.shape == (n_components, shape[1])
     assert_allclose(basis @ basis.T, np.eye(n_components), atol=1e-12)
     assert_allclose(mean, np.average(X, axis=0, weights=weight) if affine else 0)
@@ -93,3 +94,41 @@ def test_squared_distances_do_not_depend_on_the_block_size():
     whole = squared_distances(X, flats)
     with config_context(working_memory=21 * 8 * 7 / 2**20):  # seven rows a block
         assert_allclose(squared_distances(X, flats), whole, rtol=1e-12)
+
+
+def with_and_without_normals(mean, n_components, dtype):
+    """The same flat twice, in a random direction."""
+    rng = np.random.default_rng(1)
+    d = len(mean)
+    Q = np.linalg.qr(rng.standard_normal((d, d)))[0].astype(dtype)
+    along, across = np.split(Q, [n_components])
+    return Flat(mean, along, across), Flat(mean, along)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_distances_through_normals_are_those_through_components(dtype, shift):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100, 10)).astype(dtype)
+    flats = with_and_without_normals(np.full(10, shift, dtype), 7, dtype)
+    through_normals, through_components = squared_distances(X, flats).T
+    atol = 1e-4 if dtype == np.float32 else 1e-12
+    assert_allclose(through_normals, through_components, atol=atol)
+
+
+@pytest.mark.parametrize("size", [0.0, 500.0])
+def test_both_kinds_of_distances_survive_cancellation_in_float32(size):
+    rng = np.random.default_rng(0)
+    mean = np.full(6, size, np.float32)
+    flats = with_and_without_normals(mean, 4, np.float32)
+    along, across = flats[0].components, flats[0].normals
+    X = 1000 * rng.standard_normal((50, 4)) @ along + 2.0**-3 * across[0] + mean
+    # Rounding X itself to float32 moves it by 1e-4.
+    squared = squared_distances(X.astype(np.float32), flats)
+    assert_allclose(np.sqrt(squared), 2.0**-3, atol=1e-3)
+
+
+def test_signs_are_fixed_without_moving_the_flat():
+    components = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0]])
+    flat = fix_signs(linear(components))
+    assert_allclose(flat.components, [[-0.6, 0.8, 0], [0.8, 0.6, 0]])

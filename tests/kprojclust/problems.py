@@ -1,0 +1,14 @@
+"""Problems for the functions under the estimators."""
+
+import numpy as np
+
+from kprojclust._blocks import LocalRows
+from kprojclust._problem import Problem
+from kprojclust.losses import SquaredLoss
+
+
+def squared_problem(X, n_components, sample_weight=None):
+    """Linear flats of least squared distance to rows in memory."""
+    weight = np.ones(len(X), X.dtype) if sample_weight is None else sample_weight
+    rows = LocalRows([X], weight, X.dtype)
+    return Problem(rows, np.asarray(n_components), None, SquaredLoss(), 2, False)
