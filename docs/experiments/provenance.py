@@ -6,7 +6,17 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "keras", "tensorflow", "tensorflow-cpu")
+from threadpoolctl import threadpool_info
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "dask",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+)
 
 
 def provenance(command: str) -> str:
@@ -17,7 +27,7 @@ def provenance(command: str) -> str:
     return (
         f"Made by `{command}` at commit {_commit()}, Python "
         f"{platform.python_version()}, {versions}, {os.cpu_count()} cores "
-        f"({platform.machine()})."
+        f"({platform.machine()}), {_threads()} threads."
     )
 
 
@@ -28,12 +38,23 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _threads() -> int:
+    """Most threads of the libraries that are loaded: BLAS and OpenMP."""
+    return max((pool["num_threads"] for pool in threadpool_info()), default=1)
+
+
 def _commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
+    """The commit, and whether Python files differ from it; tables may."""
+    changed = _git("status", "--porcelain", "--", ":(top)*.py")
+    return _git("describe", "--always") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=True,
     )
-    return described.stdout.strip()
+    return done.stdout.strip()
