@@ -96,13 +96,12 @@ class DaskRows:
 
     def check_finite(self):
         """Raise ValueError that names the first row with NaN or infinity."""
-        dask.compute(*(delayed(len)(block) for block in self._checked_blocks()))
-
-    def _checked_blocks(self):
-        return [
-            delayed(_checked)(block, rows.start)
-            for block, rows in zip(self._blocks, self._slices, strict=True)
-        ]
+        dask.compute(
+            *(
+                delayed(raise_if_not_finite)(block, rows.start)
+                for block, rows in zip(self._blocks, self._slices, strict=True)
+            )
+        )
 
     @property
     def X(self):
@@ -124,15 +123,18 @@ class DaskRows:
         return LocalRows([X], weights_at(self.sample_weight, indices), self.dtype)
 
     def map_reduce(self, function, state, *arguments):
-        """As of LocalRows; the state is a list of futures, one for each block."""
+        """As of LocalRows; the state is a list of futures, one for each block.
+
+        Each is of the state of a block and of its sums in the last call.
+        """
         shared = delayed(arguments, pure=False, traverse=False)
         pairs = [
-            delayed(_apply, nout=2)(function, block, part, shared)
-            for block, part in zip(self._blocks, state, strict=True)
+            delayed(_apply)(function, block, pair, shared)
+            for block, pair in zip(self._blocks, state, strict=True)
         ]
-        states = [part for part, _ in pairs]
-        *states, total = dask.persist(*states, _tree_sum([sums for _, sums in pairs]))
-        return states, total.compute()
+        total = _tree_sum([delayed(_sums_of)(pair) for pair in pairs])
+        *pairs, total = dask.persist(*pairs, total)
+        return pairs, total.compute()
 
     def map(self, function, dtype, n_columns, *arguments):
         """As of LocalRows, but a Dask array, computed when it is asked for."""
@@ -140,11 +142,11 @@ class DaskRows:
         columns = () if n_columns is None else (n_columns,)
         parts = [
             da.from_delayed(
-                delayed(_apply)(function, block, self._weights(rows), shared),
+                delayed(_map)(function, block, rows.start, self._weights(rows), shared),
                 shape=(rows.stop - rows.start, *columns),
                 dtype=dtype,
             )
-            for block, rows in zip(self._checked_blocks(), self._slices, strict=True)
+            for block, rows in zip(self._blocks, self._slices, strict=True)
         ]
         return da.concatenate(parts)
 
@@ -172,8 +174,8 @@ class DaskRows:
     def at(self, state, indices):
         """State of the rows of the given indices, as arrays."""
         parts = [
-            delayed(_state_of)(part, own)
-            for part, own in zip(state, self._split(indices), strict=True)
+            delayed(_state_of)(pair, own)
+            for pair, own in zip(state, self._split(indices), strict=True)
             if len(own)
         ]
         return RowState(*map(np.concatenate, zip(*dask.compute(*parts), strict=True)))
@@ -182,8 +184,8 @@ class DaskRows:
         """State in which the rows of the given indices have new labels."""
         stops = np.cumsum([len(own) for own in self._split(indices)])[:-1]
         parts = [
-            delayed(_relabel)(part, own, new) if len(own) else part
-            for part, own, new in zip(
+            delayed(_relabel)(pair, own, new) if len(own) else pair
+            for pair, own, new in zip(
                 state, self._split(indices), np.split(labels, stops), strict=True
             )
         ]
@@ -195,11 +197,11 @@ class DaskRows:
             return da.from_array(state.labels, chunks=self.array.chunks[0])
         parts = [
             da.from_delayed(
-                delayed(getattr)(part, "labels"),
+                delayed(_labels_of)(pair),
                 shape=(rows.stop - rows.start,),
                 dtype=np.int32,
             )
-            for part, rows in zip(state, self._slices, strict=True)
+            for pair, rows in zip(state, self._slices, strict=True)
         ]
         return da.concatenate(parts)
 
@@ -215,16 +217,13 @@ class DaskRows:
         return self.sample_weight[0] if weights.strides == (0,) else weights
 
 
-def _checked(X, first_row):
-    raise_if_not_finite(X, first_row)
-    return X
+def _apply(function, block, pair, arguments):
+    return function(block, pair[0], *arguments)
 
 
-def _apply(function, block, state, arguments):
-    """The function on a block, and its state or its weights."""
-    if not isinstance(state, RowState):
-        state = np.broadcast_to(state, len(block))
-    return function(block, state, *arguments)
+def _map(function, block, first_row, weights, arguments):
+    raise_if_not_finite(block, first_row)
+    return function(block, np.broadcast_to(weights, len(block)), *arguments)
 
 
 def _begin(n_samples, dtype, weights, labels, row_weights):
@@ -232,21 +231,29 @@ def _begin(n_samples, dtype, weights, labels, row_weights):
     nothing = np.zeros(n_samples, dtype=dtype)
     labels = np.zeros(n_samples, dtype=np.int32) if labels is None else labels
     row_weights = weights if row_weights is None else row_weights
-    return RowState(weights, labels, nothing, nothing, row_weights)
+    return RowState(weights, labels, nothing, nothing, row_weights), None
 
 
 def _rows_of(block, indices):
     return block[indices]
 
 
-def _state_of(state, indices):
-    return RowState(*(part[indices] for part in state))
+def _state_of(pair, indices):
+    return RowState(*(part[indices] for part in pair[0]))
 
 
-def _relabel(state, indices, labels):
-    new = state.labels.copy()
+def _labels_of(pair):
+    return pair[0].labels
+
+
+def _sums_of(pair):
+    return pair[1]
+
+
+def _relabel(pair, indices, labels):
+    new = pair[0].labels.copy()
     new[indices] = labels
-    return state._replace(labels=new)
+    return pair[0]._replace(labels=new), None
 
 
 def _tree_sum(parts):

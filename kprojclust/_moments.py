@@ -61,7 +61,7 @@ def _moments(X, row_weights, labels, c, origin):
     n_samples, n_features = X.shape
     found = None
     for tile in tiles(n_samples, n_features, X.itemsize):
-        members = np.flatnonzero(labels[tile] == c)
+        members = (labels[tile] == c).nonzero()[0]
         if len(members):
             Y, weights = X[tile][members], row_weights[tile][members]
             moments = _moments_of_tile(Y, weights, origin)

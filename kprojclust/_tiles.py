@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 _TILE_BYTES = 2**24
 
 # A product of rows and bases that is read again while it is in the cache.
-_PRODUCT_BYTES = 2**22
+_PRODUCT_BYTES = 2**21
 
 
 def tile_rows(n_features, itemsize):
