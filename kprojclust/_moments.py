@@ -10,6 +10,9 @@ import numpy as np
 from kprojclust._threads import parallel_map
 from kprojclust._tiles import tiles
 
+# Up to so many products of two features, all clusters are summed up in one call.
+_FEW_PRODUCTS = 2**20
+
 
 class Moments(NamedTuple):
     """Weighted sums over some rows a, less an origin o: 1, a - o, (a - o)(a - o)'."""
@@ -48,6 +51,8 @@ def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
     -------
     moments : tuple of Moments or None, of length n_clusters
     """
+    if X.shape[0] * X.shape[1] ** 2 <= _FEW_PRODUCTS:
+        return _moments_of_few(X, row_weights, labels, n_clusters, origin)
     sizes = np.bincount(labels[labels >= 0], minlength=n_clusters)
     present = np.flatnonzero(sizes)
     moments = [None] * n_clusters
@@ -55,6 +60,26 @@ def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
     for c, of_cluster in zip(present, found, strict=True):
         moments[c] = of_cluster
     return tuple(moments)
+
+
+def _moments_of_few(X, row_weights, labels, n_clusters, origin):
+    """The same for all clusters at once: little data should cost few calls."""
+    rows = (labels >= 0).nonzero()[0]
+    Y, weights, labels = X[rows], row_weights[rows], labels[rows]
+    sums = np.zeros((n_clusters, X.shape[1]))
+    shares = np.zeros((n_clusters, len(rows)), dtype=X.dtype)
+    shares[labels, np.arange(len(rows))] = weights
+    if origin is not None:
+        Y -= origin
+        sums += shares @ Y
+    products = (Y[:, :, np.newaxis] * Y[:, np.newaxis]).reshape(len(rows), -1)
+    grams = (shares @ products).astype(np.float64).reshape(-1, *2 * X.shape[1:])
+    totals = np.bincount(labels, weights, minlength=n_clusters)
+    sizes = np.bincount(labels, minlength=n_clusters)
+    return tuple(
+        Moments(total, sums[c], grams[c]) if sizes[c] else None
+        for c, total in enumerate(totals)
+    )
 
 
 def _moments(X, row_weights, labels, c, origin):
