@@ -72,8 +72,9 @@ def _moments_of_few(X, row_weights, labels, n_clusters, origin):
     if origin is not None:
         Y -= origin
         sums += shares @ Y
-    products = (Y[:, :, np.newaxis] * Y[:, np.newaxis]).reshape(len(rows), -1)
-    grams = (shares @ products).astype(np.float64).reshape(-1, *2 * X.shape[1:])
+    d = X.shape[1]
+    products = (Y[:, :, np.newaxis] * Y[:, np.newaxis]).reshape(len(rows), d * d)
+    grams = (shares @ products).astype(np.float64).reshape(n_clusters, d, d)
     totals = np.bincount(labels, weights, minlength=n_clusters)
     sizes = np.bincount(labels, minlength=n_clusters)
     return tuple(
