@@ -33,8 +33,8 @@ class LocalRows:
         self.arrays = arrays
         self.sample_weight = sample_weight
         self.dtype = np.dtype(dtype)
-        self.stops = np.cumsum([len(array) for array in arrays])
-        self.shape = int(self.stops[-1]), arrays[0].shape[1]
+        *self._starts, n_samples = np.cumsum([0, *map(len, arrays)]).tolist()
+        self.shape = n_samples, arrays[0].shape[1]
 
     @property
     def in_memory(self):
@@ -61,21 +61,16 @@ class LocalRows:
     def __len__(self):
         return self.shape[0]
 
-    def slices(self):
-        """Slices of the rows of each block."""
-        size = block_rows(self.shape[1], self.dtype.itemsize)
-        return gen_batches(len(self), len(self) if self.in_memory else size)
-
     def blocks(self):
-        """Yield the rows of each block."""
-        for rows in self.slices():
-            yield self.read(rows.start, rows.stop)
+        """Yield the slice of each block, and its rows."""
+        size = block_rows(self.shape[1], self.dtype.itemsize)
+        for rows in gen_batches(len(self), len(self) if self.in_memory else size):
+            yield rows, self.read(rows.start, rows.stop)
 
     def read(self, start, stop):
         """Rows from start to stop, which must be within the rows, in ``dtype``."""
         parts = []
-        starts = self.stops - [len(array) for array in self.arrays]
-        for array, first in zip(self.arrays, starts, strict=True):
+        for array, first in zip(self.arrays, self._starts, strict=True):
             here = slice(max(start - first, 0), min(stop - first, len(array)))
             if here.start < here.stop:
                 check_file_size(array)
@@ -84,14 +79,13 @@ class LocalRows:
 
     def check_finite(self):
         """Raise ValueError that names the first row with NaN or infinity."""
-        for rows, X in zip(self.slices(), self.blocks(), strict=True):
+        for rows, X in self.blocks():
             raise_if_not_finite(X, rows.start)
 
     def take(self, indices):
         """Rows of the given indices, sorted, as LocalRows in memory."""
         X = np.empty((len(indices), self.shape[1]), dtype=self.dtype)
-        starts = self.stops - [len(array) for array in self.arrays]
-        for array, first in zip(self.arrays, starts, strict=True):
+        for array, first in zip(self.arrays, self._starts, strict=True):
             check_file_size(array)
             here = (indices >= first) & (indices < first + len(array))
             X[here] = array[indices[here] - first]
@@ -112,9 +106,8 @@ class LocalRows:
         state, sums
         """
         total = None
-        for rows in self.slices():
+        for rows, block in self.blocks():
             before = RowState(*(part[rows] for part in state))
-            block = self.read(rows.start, rows.stop)
             after, sums = function(block, before, *arguments)
             total = sums if total is None else total + sums
             if len(after.labels) == len(self):
@@ -143,13 +136,9 @@ class LocalRows:
             return function(self.X, self.sample_weight, *arguments)
         shape = (len(self),) if n_columns is None else (len(self), n_columns)
         result = np.empty(shape, dtype=dtype)
-        for rows, X in zip(self.slices(), self.blocks(), strict=True):
+        for rows, X in self.blocks():
             result[rows] = function(X, self.sample_weight[rows], *arguments)
         return result
-
-    def draw(self, n_rows, random_state):
-        """Indices of that many different rows with a weight, or of all of them."""
-        return draw_rows(self.sample_weight, n_rows, random_state)
 
     def begin(self, labels, row_weights):
         """State of rows with given labels.

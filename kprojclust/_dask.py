@@ -15,7 +15,6 @@ from dask import delayed
 
 from kprojclust._blocks import (
     LocalRows,
-    draw_rows,
     float_like,
     raise_if_not_finite,
     weights_at,
@@ -149,10 +148,6 @@ class DaskRows:
             for block, rows in zip(self._blocks, self._slices, strict=True)
         ]
         return da.concatenate(parts)
-
-    def draw(self, n_rows, random_state):
-        """Indices of that many different rows with a weight, or of all of them."""
-        return draw_rows(self.sample_weight, n_rows, random_state)
 
     def begin(self, labels, row_weights):
         """State of rows with given labels.

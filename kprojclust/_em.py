@@ -8,7 +8,7 @@ import numpy as np
 from kprojclust._filling import Pool, is_same, plan_fill
 from kprojclust._lewis import lewis_start
 from kprojclust._members import Members
-from kprojclust._problem import stored_numbers
+from kprojclust._problem import refits_from_rows, stored_numbers
 from kprojclust._refit import refit, refit_minkowski
 from kprojclust._scan import Criterion, e_step, has_constant_weights, m_step
 from kprojclust._scatter import Scatter, has_few_directions
@@ -96,6 +96,7 @@ class _Descent:
         self.flats: list = []
         self.price = 0.0
         self.fill = self.fill_before = None
+        self.n_followed = 0  # iterations since all rows were looked at
 
     def begin(self, start):
         """Labels and second moments of the start."""
@@ -247,12 +248,11 @@ class _Descent:
 
 def _statistics(problem, pool):
     """What refits look at: second moments, or the rows if these are fewer numbers."""
-    n_samples, n_features = problem.rows.shape
-    if problem.p != 2 or n_samples < problem.n_clusters * n_features:
+    if refits_from_rows(problem.rows.shape, problem.n_clusters, problem.p):
         return Members(problem.rows.X, problem.n_clusters, problem.affine)
     return Scatter(
         problem.n_clusters,
-        n_features,
+        problem.n_features,
         problem.rows.dtype,
         pool.rows.X.mean(axis=0) if problem.affine else None,
         has_constant_weights(problem.loss),

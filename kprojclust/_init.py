@@ -122,7 +122,29 @@ def is_given(init):
     return not (isinstance(init, str) or callable(init))
 
 
-def given_start(problem, init):
+def starts(problem, init, n_starts, n_samples, random_state):
+    """Starts for the rows of a problem: labels, or flats, one after the other.
+
+    Parameters
+    ----------
+    problem : Problem
+        On rows in memory, unless the start is given.
+    init : str, callable, array-like or list of ndarray
+        As of KSubspaces.
+    n_starts : int
+        To draw.
+    n_samples : int
+        Rows in all, of which these may be a sample.
+    random_state : RandomState
+    """
+    if problem.n_clusters == 1:
+        return [np.zeros(len(problem.rows), dtype=np.int32)]
+    if is_given(init):
+        return [_given_start(problem, init)]
+    return _drawn_starts(problem, init, n_starts, n_samples, random_state)
+
+
+def _given_start(problem, init):
     """Labels as they are, bases as flats."""
     n_clusters, (n_samples, n_features) = problem.n_clusters, problem.rows.shape
     if not is_list_of_bases(init):
@@ -132,20 +154,8 @@ def given_start(problem, init):
     return [Flat(np.zeros(n_features, dtype), basis) for basis in bases]
 
 
-def drawn_starts(problem, init, n_starts, n_samples, random_state):
-    """Yield the labels to start from, one array a start.
-
-    Parameters
-    ----------
-    problem : Problem
-        On rows in memory.
-    init : str or callable
-        As of KSubspaces.
-    n_starts : int
-    n_samples : int
-        Rows in all, of which these may be a sample.
-    random_state : RandomState
-    """
+def _drawn_starts(problem, init, n_starts, n_samples, random_state):
+    """Yield the labels to start from, one array a start."""
     X, n_clusters = problem.rows.X, problem.n_clusters
     weights = problem.rows.sample_weight
     for start in _kinds_of_start(init, n_starts, n_samples):

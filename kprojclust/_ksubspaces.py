@@ -14,9 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from kprojclust._dimensions import starting_dimensions
-from kprojclust._init import STARTS, drawn_starts, given_start, is_given
+from kprojclust._init import STARTS, is_given, starts
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
-from kprojclust._problem import Problem, stored_numbers
+from kprojclust._problem import Problem, refits_from_rows, stored_numbers
 from kprojclust._rows import check_rows, check_training_rows
 from kprojclust._scan import Criterion, all_distances, nearest_labels
 from kprojclust._search import automatic_number, lay_out, search
@@ -308,7 +308,7 @@ class KSubspaces(
             problem, best = search(
                 problem,
                 grounds,
-                self._starts(grounds.trial, len(rows), n_starts, random_state),
+                starts(grounds.trial, self.init, n_starts, len(rows), random_state),
                 self.n_relocations,
                 max_iter=self.max_iter,
                 tol=self.tol,
@@ -425,13 +425,6 @@ class KSubspaces(
             return 0
         return automatic_number(problem) if self.n_init == "auto" else self.n_init
 
-    def _starts(self, trial, n_samples, n_starts, random_state):
-        if self.n_clusters == 1:
-            return [np.zeros(n_samples, dtype=np.int32)]
-        if is_given(self.init):
-            return [given_start(trial, self.init)]
-        return drawn_starts(trial, self.init, n_starts, n_samples, random_state)
-
     def _problem(self, rows):
         n_features = rows.shape[1]
         if self.max_parameters is None:
@@ -445,9 +438,9 @@ class KSubspaces(
             n_components = starting_dimensions(
                 self.max_parameters, self.n_clusters, rows.shape
             )
-        few = len(rows) < self.n_clusters * n_features
+        from_rows = refits_from_rows(rows.shape, self.n_clusters, self.p)
         return Problem(
-            rows.load() if few or self.p != 2 else rows,
+            rows.load() if from_rows else rows,
             n_components,
             self.max_parameters,
             get_loss(self.loss),

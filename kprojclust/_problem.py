@@ -28,6 +28,16 @@ class Problem(NamedTuple):
         return self.rows.shape[1]
 
 
+def refits_from_rows(shape, n_clusters, p):
+    """Whether a refit looks at the rows: few of them, or p != 2.
+
+    Fewer than n_clusters * n_features rows are fewer numbers than a matrix of second
+    moments for each cluster.
+    """
+    n_samples, n_features = shape
+    return p != 2 or n_samples < n_clusters * n_features
+
+
 class RowState(NamedTuple):
     """What is known of each row; an engine may hold it in a form of its own."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
+from kprojclust._blocks import draw_rows
 from kprojclust._em import run_em
 from kprojclust._exchange import exchange_clusters
 from kprojclust._filling import Pool
@@ -63,12 +64,12 @@ def lay_out(problem, n_starts, random_state):
     random_state : RandomState
     """
     rows, n_sampled = problem.rows, sample_size(problem.n_clusters)
-    if len(rows) <= 2 * n_sampled:
+    if not has_many_rows(problem):
         here = problem._replace(rows=rows.load())
         return Grounds(here, here, Pool.of_all(here.rows))
     # A given start leaves nothing to chance.
     random_state = random_state if n_starts else check_random_state(0)
-    drawn = np.sort(rows.draw(2 * n_sampled, random_state))
+    drawn = np.sort(draw_rows(rows.sample_weight, 2 * n_sampled, random_state))
     pool = Pool(rows.take(drawn), drawn)
     alone = n_starts == 1 and rows.in_memory and rows.nbytes <= _SMALL_BYTES
     if alone or n_starts == 0:
@@ -89,6 +90,11 @@ def lay_out(problem, n_starts, random_state):
 def sample_size(n_clusters):
     """Rows on which starts race, and rows that judge them."""
     return max(_SAMPLE_ROWS, _ROWS_PER_CLUSTER * n_clusters)
+
+
+def has_many_rows(problem):
+    """Whether there are more than enough rows for two samples."""
+    return len(problem.rows) > 2 * sample_size(problem.n_clusters)
 
 
 def _affordable(n_components, n_rows):
@@ -167,10 +173,10 @@ def _win_race(trial, judge, starts, n_relocations):
 
 def automatic_number(problem):
     """Number of starts: fewer where large flats make each one slow."""
-    n_sampled = sample_size(problem.n_clusters)
-    if len(problem.rows) <= 2 * n_sampled:
+    if not has_many_rows(problem):
         return _MOST_STARTS
-    rows_per_direction = n_sampled / float(np.sum(problem.n_components + 1))
+    n_directions = float(np.sum(problem.n_components + 1))
+    rows_per_direction = sample_size(problem.n_clusters) / n_directions
     return int(np.clip(rows_per_direction / 2, _FEWEST_STARTS, _MOST_STARTS))
 
 

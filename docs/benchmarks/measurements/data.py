@@ -1,8 +1,10 @@
 """The rows to measure on. All are float32 and seeded."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +71,15 @@ def block_sizes(n: int) -> Iterator[int]:
     """Sizes of the blocks that n rows are made of."""
     for start in range(0, n, BLOCK):
         yield min(BLOCK, n - start)
+
+
+@contextmanager
+def planted_file(n: int, d: int, k: int, j: int) -> Iterator[Path]:
+    """Path of a temporary .npy file of n rows near k subspaces."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        save_planted(path, n, d, k, j)
+        yield path
 
 
 def save_planted(path: Path, n: int, d: int, k: int, j: int) -> None:

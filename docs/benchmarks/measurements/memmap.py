@@ -1,14 +1,12 @@
 """Rows that are larger than memory need be: a memory map."""
 
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from competitors import ksubspaces
 from measurements import Row
-from measurements.data import save_planted, scaled
+from measurements.data import planted_file, scaled
 from measurements.processes import AnonymousPeak, in_fresh_process
 from measurements.timing import timed
 
@@ -37,9 +35,7 @@ def rows(record, scale):
 
 
 def _measure(n):
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.npy"
-        save_planted(path, n, D, K, J)
+    with planted_file(n, D, K, J) as path:
         return {
             "mapped": in_fresh_process(_fit_mapped, path),
             "loaded": in_fresh_process(_fit_loaded, path),

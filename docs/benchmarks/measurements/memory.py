@@ -1,13 +1,10 @@
 """Memory of a fit beyond its rows."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 
 from competitors import ksubspaces, sklearn_kmeans
 from measurements import Row
-from measurements.data import save_planted, scaled
+from measurements.data import planted_file, scaled
 from measurements.processes import forget_peak, in_fresh_process, status_mb
 
 D, K, J = 64, 10, 8
@@ -31,9 +28,7 @@ def rows(record, scale):
 
 
 def _measure(n):
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.npy"
-        save_planted(path, n, D, K, J)
+    with planted_file(n, D, K, J) as path:
         return {name: in_fresh_process(_fit, fit, path) for name, fit in FITS.items()}
 
 
