@@ -8,19 +8,25 @@ from keras_messi.saving import load_model, save_model
 
 if TYPE_CHECKING:
     from keras_messi.compression import compress
+    from keras_messi.exporting import export
     from keras_messi.report import CompressionReport
 
 __all__ = [
     "CompressionReport",
     "MessiConfig",
     "compress",
+    "export",
     "layers",
     "load_model",
     "save_model",
 ]
 
 # A compressed model loads and runs without what is needed to make it.
-_LAZY = {"compress": "compression", "CompressionReport": "report"}
+_LAZY = {
+    "compress": "compression",
+    "CompressionReport": "report",
+    "export": "exporting",
+}
 
 
 def __getattr__(name: str) -> Any:

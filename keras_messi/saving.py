@@ -105,6 +105,29 @@ def check_target(path: str | os.PathLike[str], suffix: str, *, overwrite: bool) 
     return path
 
 
+def check_target_folder(
+    path: str | os.PathLike[str], mark: str, *, overwrite: bool
+) -> Path:
+    """The path, if a folder that holds a file named mark can be written there.
+
+    Raises:
+        FileExistsError: The path exists, and `overwrite` is False or it is not an empty
+            folder or one with that file.
+        FileNotFoundError: The folder of the path does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the output folder must exist. Received: {path}")
+    is_ours = path.is_dir() and ((path / mark).exists() or not any(path.iterdir()))
+    if path.exists() and not (overwrite and is_ours):
+        raise FileExistsError(
+            "the output path must not exist yet, unless it is an empty folder or one "
+            f"with {mark}, to be overwritten (overwrite=True, --force). "
+            f"Received: {path}"
+        )
+    return path
+
+
 @contextmanager
 def replaced_atomically(path: Path) -> Iterator[Path]:
     """A path beside the given one, renamed to it at the end or removed on failure."""
@@ -124,6 +147,26 @@ def replaced_atomically(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_replaced_atomically(path: Path) -> Iterator[Path]:
+    """A folder beside the given one, which takes its place at the end.
+
+    An old folder stays until the new one is complete, and is back after a failure.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+        partial, old = Path(beside) / "new", Path(beside) / "old"
+        partial.mkdir()
+        yield partial
+        if path.exists():
+            path.rename(old)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
 
 
 def _is_keras_archive(path: Path) -> bool:

@@ -1,0 +1,180 @@
+"""Exported files, run by what runs them elsewhere."""
+
+import os
+import signal
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_messi import MessiConfig, compress, export
+from tests.keras_messi import models
+from tests.keras_messi.test_saving import run_python
+
+BACKEND = keras.backend.backend()
+FORMATS = {
+    "tensorflow": {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"},
+    "jax": {"tf_saved_model": ""},
+    "torch": {"onnx": ".onnx"},
+}[BACKEND]
+each_format = pytest.mark.parametrize("format", FORMATS)
+
+
+def classifier():
+    """Words, positions and a gelu: what a small text model has."""
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(200, 24, name="words")(tokens)
+    x = keras.layers.Dense(40, activation="gelu", name="up")(x)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    x = keras.layers.Dense(30, activation="relu", name="hidden")(x)
+    return keras.Model(tokens, keras.layers.Dense(3, name="head")(x))
+
+
+@pytest.fixture(scope="module")
+def small():
+    keras.utils.set_random_seed(0)
+    return compress(classifier(), MessiConfig(rate=0.3, num_clusters=3))[0]
+
+
+def run_saved_model(path, x):
+    tf = pytest.importorskip("tensorflow")
+    loaded = tf.saved_model.load(path)
+    return loaded.serve(x).numpy()
+
+
+def run_litert(path, x):
+    interpreter = litert_interpreter(path)
+    (tokens,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(tokens["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(tokens["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def litert_interpreter(path):
+    tf = pytest.importorskip("tensorflow")
+    # It says that another package will have this class one day.
+    with pytest.warns(UserWarning, match="LiteRT"):
+        return tf.lite.Interpreter(path)
+
+
+def run_onnx(path, x):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path)
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+RUNNERS = {"tf_saved_model": run_saved_model, "litert": run_litert, "onnx": run_onnx}
+
+
+def exported(model, folder, format):
+    path = folder / f"model{FORMATS[format]}"
+    export(model, path, format)
+    return str(path)
+
+
+@each_format
+def test_the_file_computes_what_the_model_computes(small, tmp_path, format):
+    x = np.random.default_rng(0).integers(0, 200, (1, 6)).astype("int32")
+    got = RUNNERS[format](exported(small, tmp_path, format), x)
+    want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="LiteRT is written by TensorFlow")
+def test_litert_holds_builtin_operations_only(small, tmp_path):
+    interpreter = litert_interpreter(exported(small, tmp_path, "litert"))
+    interpreter.allocate_tensors()
+    operations = {op["op_name"] for op in interpreter._get_ops_details()}
+    assert "GATHER" in operations
+    assert not [name for name in operations if "Flex" in name or "CUSTOM" in name]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="LiteRT is written by TensorFlow")
+def test_an_operation_that_litert_lacks_is_named(tmp_path):
+    import tensorflow as tf
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Printed(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.strings.to_number(tf.strings.as_string(inputs))
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Printed()(inputs))
+    with pytest.raises(ValueError, match="no built-in operation.*AsString"):
+        export(model, tmp_path / "model.tflite", "litert")
+    assert not list(tmp_path.iterdir())
+
+
+@each_format
+def test_what_exists_needs_overwrite(small, tmp_path, format):
+    path = exported(small, tmp_path, format)
+    with pytest.raises(FileExistsError, match="must not exist yet"):
+        export(small, path, format)
+    export(small, path, format, overwrite=True)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif("tf_saved_model" not in FORMATS, reason="needs TensorFlow")
+def test_a_folder_with_other_files_is_never_overwritten(small, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"one with saved_model\.pb"):
+        export(small, tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "precious"
+
+
+def test_bad_formats_are_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="`format` must be one of.*'pickle'"):
+        export(small, tmp_path / "model", "pickle")
+    with pytest.raises(ValueError, match=r'must end in ".onnx"'):
+        export(small, tmp_path / "model.pb", "onnx")
+    with pytest.raises(FileNotFoundError, match="the output folder must exist"):
+        export(small, tmp_path / "no" / "model.onnx", "onnx")
+
+
+def test_a_missing_package_is_named(small, tmp_path, monkeypatch):
+    package = {"tensorflow": "tf2onnx", "jax": "tf2onnx", "torch": "onnxscript"}
+    for name in (package[BACKEND], f"{package[BACKEND]}.handler"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'pip install "kprojclust\[export\]"'):
+        export(small, tmp_path / "model.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+INTERRUPTED = """
+    import os, signal, sys
+    import keras, keras_messi
+
+    class Last(keras.layers.Layer):
+        def call(self, inputs):
+            if armed:
+                os.kill(os.getpid(), signal.SIGINT)
+            return inputs
+
+    armed = False
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Last()(inputs))
+    armed = True
+    keras_messi.export(model, sys.argv[1], sys.argv[2], overwrite=True)
+"""
+
+
+@each_format
+def test_an_interrupt_keeps_the_old_file(small, tmp_path, format):
+    path = exported(small, tmp_path, format)
+    result = run_python(INTERRUPTED, path, format)
+    assert result.returncode == -signal.SIGINT, result.stderr
+    assert len(os.listdir(tmp_path)) == 1
+    x = np.zeros((1, 6), "int32")
+    want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(RUNNERS[format](path, x), want, atol=1e-5)
+
+
+def test_the_model_looks_up_as_before_after_an_export(small, tmp_path):
+    x = models.inputs_of(small)
+    before = keras.ops.convert_to_numpy(small(x))
+    exported(small, tmp_path, next(iter(FORMATS)))
+    assert np.array_equal(keras.ops.convert_to_numpy(small(x)), before)
