@@ -96,13 +96,22 @@ def _zeros_like(tensor: keras.KerasTensor) -> Any:
     return keras.ops.zeros([side or 1 for side in tensor.shape], tensor.dtype)
 
 
+def _about_keras() -> list[type[Warning]]:
+    """Warnings about how Keras calls other packages, not about the model."""
+    if keras.backend.backend() != "torch":
+        return [DeprecationWarning, FutureWarning]
+    import torch
+
+    return [DeprecationWarning, FutureWarning, torch.jit.TracerWarning]
+
+
 @contextmanager
 def _in_our_words(format: str) -> Iterator[None]:
     """Say which package or operation is missing."""
     try:
         with warnings.catch_warnings():
-            # Keras looks for a name that numpy 2 has dropped.
-            warnings.filterwarnings("ignore", "In the future `np.object`")
+            for category in _about_keras():
+                warnings.simplefilter("ignore", category)
             if format == "onnx" and keras.backend.backend() != "torch":
                 complete_tf2onnx()
             yield

@@ -155,7 +155,9 @@ def folder_replaced_atomically(path: Path) -> Iterator[Path]:
 
     An old folder stays until the new one is complete, and is back after a failure.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}-", dir=path.parent
+    ) as beside:
         partial, old = Path(beside) / "new", Path(beside) / "old"
         partial.mkdir()
         yield partial

@@ -75,3 +75,11 @@ def repeat_rows(rows: Tensor, places: Tensor) -> Tensor:
         return tf.gather(rows, places), gradient
 
     return gather(rows)
+
+
+def take_numbers(numbers: Tensor, indices: Tensor) -> Tensor:
+    """Entries of a vector at indices of any shape."""
+    if keras.backend.backend() == "torch":
+        # The one gather that TorchScript exports to ONNX is one of rows.
+        return ops.take(ops.expand_dims(numbers, -1), indices, axis=0)[..., 0]
+    return ops.take(numbers, indices, axis=0)

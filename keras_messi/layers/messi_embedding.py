@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_messi._keras_internals import set_mask
-from keras_messi.layers._backend import split
+from keras_messi.layers._backend import split, take_numbers
 from keras_messi.layers._factored import FactoredMatrix, check_positive
 from keras_messi.layers._lookup import (
     is_static,
@@ -141,7 +141,7 @@ class MessiEmbedding(FactoredMatrix):
             rows = ops.take(self.coordinates[0], tokens, axis=0)
             return ops.matmul(ops.cast(rows, dtype), ops.cast(self.bases, dtype))
         # This is where an id out of range is found: what follows could not tell.
-        positions = ops.take(self.routing, tokens, axis=0)
+        positions = take_numbers(self.routing, tokens)
         read = rows_wide if self._is_wide() else rows_by_cluster
         return read(positions, self.coordinates, self.bases, dtype)
 

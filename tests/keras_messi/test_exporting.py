@@ -77,7 +77,7 @@ def exported(model, folder, format):
 
 @each_format
 def test_the_file_computes_what_the_model_computes(small, tmp_path, format):
-    x = np.random.default_rng(0).integers(0, 200, (1, 6)).astype("int32")
+    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
     got = RUNNERS[format](exported(small, tmp_path, format), x)
     want = keras.ops.convert_to_numpy(small(x, training=False))
     np.testing.assert_allclose(got, want, atol=1e-5)
@@ -135,9 +135,9 @@ def test_bad_formats_are_refused(small, tmp_path):
         export(small, tmp_path / "no" / "model.onnx", "onnx")
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="torch writes ONNX by itself")
 def test_a_missing_package_is_named(small, tmp_path, monkeypatch):
-    package = {"tensorflow": "tf2onnx", "jax": "tf2onnx", "torch": "onnxscript"}
-    for name in (package[BACKEND], f"{package[BACKEND]}.handler"):
+    for name in ("tf2onnx", "tf2onnx.handler"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r'pip install "kprojclust\[export\]"'):
         export(small, tmp_path / "model.onnx", "onnx")
