@@ -1,5 +1,7 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+from typing import Any
+
 import keras
 from tqdm import tqdm
 
@@ -21,7 +23,9 @@ from keras_messi.report import (
 from keras_messi.saving import saved_size
 from keras_messi.surgery import (
     Filters,
+    LayersRefused,
     Place,
+    Surgery,
     find_layers,
     matches,
     replace_layers,
@@ -72,25 +76,40 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    places = find_layers(model)
-    chosen, skipped = _plan(places, config, filters)
-    replacements, replaced = {}, []
+    surgery = _surgery_for(model)
+    chosen, skipped = _plan(surgery.find_layers(model), config, filters)
+    surgery.replace_layers(model, {})  # what can't be copied fails before the fit
+    replacements, replaced = {}, {}
     for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
         new, error = compress_layer(place.layer, config)
         replacements[place.layer] = new
-        replaced.append(_describe(place, new, error))
-    small = replace_layers(model, replacements)
+        replaced[place] = _describe(place, new, error)
+    try:
+        small = surgery.replace_layers(model, replacements)
+    except LayersRefused as error:
+        for place in chosen:
+            if place.layer in error.reasons:
+                reason = error.reasons[place.layer]
+                skipped.append(_skip(place, SkipReason.REFUSED, reason))
+                del replaced[place], replacements[place.layer]
+        _check_any_chosen(list(replaced), config, skipped)
+        small = surgery.replace_layers(model, replacements)
     report = CompressionReport(
-        replaced=replaced,
+        replaced=list(replaced.values()),
         skipped=skipped,
-        parameters_before=count_parameters(model),
-        parameters_after=count_parameters(small),
-        bytes_before=_model_bytes(model),
-        bytes_after=_model_bytes(small),
-        file_bytes_before=saved_size(model),
-        file_bytes_after=saved_size(small),
+        parameters_before=surgery.count_parameters(model),
+        parameters_after=surgery.count_parameters(small),
+        bytes_before=surgery.stored_bytes(model),
+        bytes_after=surgery.stored_bytes(small),
+        file_bytes_before=surgery.saved_size(model),
+        file_bytes_after=surgery.saved_size(small),
     )
     return small, report
+
+
+def _surgery_for(model: Any) -> Surgery:
+    """The surgery of the family that a model belongs to."""
+    return _KERAS  # which refuses what is no keras.Model
 
 
 def _plan(
@@ -107,20 +126,26 @@ def _plan(
     for place, is_selected in zip(places, selected, strict=True):
         if not is_selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        elif place.enclosed_by and is_supported(place.layer, config):
-            reason = SkipReason.ENCLOSED, f"a layer of class {place.enclosed_by}"
+        elif place.obstacle and is_supported(place.layer, config):
+            reason = SkipReason.REFUSED, place.obstacle
         else:
             reason = reason_to_skip(place.layer, config)
         if reason is None:
             chosen.append(place)
         elif stored_bytes([place.layer]):
             skipped.append(_skip(place, *reason))
+    _check_any_chosen(chosen, config, skipped)
+    return chosen, skipped
+
+
+def _check_any_chosen(
+    chosen: list[Place], config: MessiConfig, skipped: list[SkippedLayer]
+) -> None:
     if not chosen:
         reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"
         )
-    return chosen, skipped
 
 
 def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:
@@ -150,3 +175,8 @@ def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
 
 def _model_bytes(model: keras.Model) -> int:
     return stored_bytes([place.layer for place in find_layers(model)])
+
+
+_KERAS = Surgery(
+    find_layers, replace_layers, count_parameters, _model_bytes, saved_size
+)

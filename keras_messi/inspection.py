@@ -15,12 +15,12 @@ def describe_layers(model: keras.Model) -> str:
     places = find_layers(model)
     total = stored_bytes([place.layer for place in places])
     rows = [["layer", "type", "matrix", "parameters", "bytes", "share"]]
-    for path, layer, enclosed_by in places:
+    for path, layer, obstacle in places:
         size = stored_bytes([layer])
         if not size:
             continue
         matrix = "-"
-        if has_matrix(layer) and not enclosed_by:
+        if has_matrix(layer) and not obstacle:
             matrix = "{} x {}".format(*matrix_shape(layer))
         rows.append(
             [

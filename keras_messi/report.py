@@ -13,7 +13,7 @@ class SkipReason:
 
     FILTERED_OUT = "filtered out"
     NOT_SUPPORTED = "not supported"
-    ENCLOSED = "inside another layer"
+    REFUSED = "can't be replaced"
     CONSTRAINED = "has a constraint"
     QUANTIZED = "quantized or with LoRA"
     TOO_FEW_ROWS = "fewer rows than clusters"

@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -22,8 +22,36 @@ class Place(NamedTuple):
 
     path: str
     layer: keras.Layer
-    # Class of the layer around it that can't be opened, if there is one.
-    enclosed_by: str | None
+    # Why the layer can't be replaced, if there is such a reason.
+    obstacle: str | None = None
+
+
+class LayersRefused(ValueError):
+    """Some layers can't be replaced, each for a reason; the others may be."""
+
+    def __init__(self, reasons: Mapping[keras.Layer, str]) -> None:
+        super().__init__(", ".join(f"{x.name}: {why}" for x, why in reasons.items()))
+        self.reasons = reasons
+
+
+class Surgery(NamedTuple):
+    """How models of one family are opened, changed and measured.
+
+    Attributes:
+        find_layers: All places of a model, each layer once.
+        replace_layers: A copy of a model with a new layer for each of some layers
+            found; the model is left as it is. Raises `LayersRefused` if some of them
+            can't be replaced.
+        count_parameters: Numbers in the weights of a model, integers aside.
+        stored_bytes: Bytes of all weights of a model as stored on disk.
+        saved_size: Bytes of the file or files that a model is saved in.
+    """
+
+    find_layers: Callable[[Any], list[Place]]
+    replace_layers: Callable[[Any, Mapping[keras.Layer, keras.Layer]], Any]
+    count_parameters: Callable[[Any], int]
+    stored_bytes: Callable[[Any], int]
+    saved_size: Callable[[Any], int]
 
 
 def find_layers(model: keras.Model) -> list[Place]:
@@ -49,9 +77,10 @@ def _walk(model: keras.Model, prefix: str) -> Iterator[Place]:
         if is_graph(layer):
             yield from _walk(layer, path + "/")
             continue
-        yield Place(path, layer, None)
+        yield Place(path, layer)
         for inner in inner_layers(layer):
-            yield Place(f"{path}/{inner.name}", inner, type(layer).__name__)
+            around = f"inside a layer of class {type(layer).__name__}"
+            yield Place(f"{path}/{inner.name}", inner, around)
 
 
 def check_replaceable(model: keras.Model) -> None:

@@ -184,7 +184,7 @@ def test_every_layer_with_weights_is_replaced_or_skipped(model):
 def test_reasons_for_what_is_not_a_plain_layer():
     _, report = compress(models.composite(), MessiConfig(rate=0.5, num_clusters=2))
     found = reasons(report)
-    assert found["each/inner"] == SkipReason.ENCLOSED
+    assert found["each/inner"] == SkipReason.REFUSED
     assert found["attention/query"] == SkipReason.NOT_SUPPORTED
 
 

@@ -20,14 +20,16 @@ def test_paths_name_nested_layers_and_list_shared_ones_once():
     places = by_path(models.siamese())
     dense = [path for path, place in places.items() if "Dense" in str(place.layer)]
     assert dense == ["encoder/project", "shared", "head"]
-    assert all(place.enclosed_by is None for place in places.values())
+    assert all(place.obstacle is None for place in places.values())
 
 
 def test_layers_inside_other_layers_name_the_class_around_them():
     places = by_path(models.composite())
-    assert places["each/inner"].enclosed_by == "TimeDistributed"
-    assert places["each"].enclosed_by is None
-    enclosed = [p for p in places.values() if p.enclosed_by == "MultiHeadAttention"]
+    assert places["each/inner"].obstacle == "inside a layer of class TimeDistributed"
+    assert places["each"].obstacle is None
+    enclosed = [
+        p for p in places.values() if p.obstacle and "MultiHeadAttention" in p.obstacle
+    ]
     assert {type(p.layer).__name__ for p in enclosed} >= {"EinsumDense"}
 
 
