@@ -203,3 +203,8 @@ def without_training_state(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.__dict__.update(hidden)
+
+
+def set_mask(outputs: Any, mask: Any) -> None:
+    """Mark the outputs of a layer as Keras does with what `compute_mask` returns."""
+    backend.set_keras_mask(outputs, mask)
