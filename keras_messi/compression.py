@@ -1,11 +1,13 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+from typing import Any
+
 import keras
 from tqdm import tqdm
 
+from keras_messi.altered import all_layers
 from keras_messi.compressors import (
     compress_layer,
-    is_supported,
     matrix_shape,
     reason_to_skip,
 )
@@ -15,13 +17,16 @@ from keras_messi.report import (
     ReplacedLayer,
     SkippedLayer,
     SkipReason,
+    count_own_parameters,
     count_parameters,
     stored_bytes,
 )
 from keras_messi.saving import saved_size
 from keras_messi.surgery import (
     Filters,
+    LayersRefused,
     Place,
+    Surgery,
     find_layers,
     matches,
     replace_layers,
@@ -41,8 +46,9 @@ def compress(
     passed in is never changed.
 
     Args:
-        model: A built Sequential or Functional model; layers may be shared and models
-            nested.
+        model: A built model of any class: Sequential, Functional, subclassed, with
+            layers inside layers, shared layers and nested models. Its classes must
+            have what Keras needs to save and load them.
         config: What to do with each layer, such as `MessiConfig(rate=0.8)`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
@@ -50,12 +56,13 @@ def compress(
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
-        The new model and a `CompressionReport`. If the model was compiled, so is the
-        new one, with a fresh optimizer.
+        The new model, of the same class, and a `CompressionReport`. If the model was
+        compiled, so is the new one, with a fresh optimizer; if its class has a
+        `compile()` of its own, a warning says that it must be compiled again.
 
     Raises:
-        ValueError: The model is subclassed or not built, the filters match no layer,
-            no matched layer can be compressed, or weights are not finite.
+        ValueError: The model is not built or can't be copied, the filters match no
+            layer, no matched layer can be compressed, or weights are not finite.
 
     Example:
 
@@ -72,25 +79,40 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    places = find_layers(model)
-    chosen, skipped = _plan(places, config, filters)
-    replacements, replaced = {}, []
+    surgery = _surgery_for(model)
+    chosen, skipped = _plan(surgery.find_layers(model), config, filters)
+    surgery.replace_layers(model, {})  # what can't be copied fails before the fit
+    replacements, replaced = {}, {}
     for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
         new, error = compress_layer(place.layer, config)
         replacements[place.layer] = new
-        replaced.append(_describe(place, new, error))
-    small = replace_layers(model, replacements)
+        replaced[place] = _describe(place, new, error)
+    try:
+        small = surgery.replace_layers(model, replacements)
+    except LayersRefused as error:
+        for place in chosen:
+            if place.layer in error.reasons:
+                reason = error.reasons[place.layer]
+                skipped.append(_skip(place, SkipReason.REFUSED, reason))
+                del replaced[place], replacements[place.layer]
+        _check_any_chosen(list(replaced), config, skipped)
+        small = surgery.replace_layers(model, replacements)
     report = CompressionReport(
-        replaced=replaced,
+        replaced=list(replaced.values()),
         skipped=skipped,
-        parameters_before=count_parameters(model),
-        parameters_after=count_parameters(small),
-        bytes_before=_model_bytes(model),
-        bytes_after=_model_bytes(small),
-        file_bytes_before=saved_size(model),
-        file_bytes_after=saved_size(small),
+        parameters_before=surgery.count_parameters(model),
+        parameters_after=surgery.count_parameters(small),
+        bytes_before=surgery.stored_bytes(model),
+        bytes_after=surgery.stored_bytes(small),
+        file_bytes_before=surgery.saved_size(model),
+        file_bytes_after=surgery.saved_size(small),
     )
     return small, report
+
+
+def _surgery_for(model: Any) -> Surgery:
+    """The surgery of the family that a model belongs to."""
+    return _KERAS  # which refuses what is no keras.Model
 
 
 def _plan(
@@ -107,20 +129,26 @@ def _plan(
     for place, is_selected in zip(places, selected, strict=True):
         if not is_selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        elif place.enclosed_by and is_supported(place.layer, config):
-            reason = SkipReason.ENCLOSED, f"a layer of class {place.enclosed_by}"
         else:
             reason = reason_to_skip(place.layer, config)
+            if reason is None and place.obstacle:
+                reason = SkipReason.REFUSED, place.obstacle
         if reason is None:
             chosen.append(place)
         elif stored_bytes([place.layer]):
             skipped.append(_skip(place, *reason))
+    _check_any_chosen(chosen, config, skipped)
+    return chosen, skipped
+
+
+def _check_any_chosen(
+    chosen: list[Place], config: MessiConfig, skipped: list[SkippedLayer]
+) -> None:
     if not chosen:
         reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"
         )
-    return chosen, skipped
 
 
 def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:
@@ -142,11 +170,16 @@ def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
     return SkippedLayer(
         path=place.path,
         layer_type=type(place.layer).__name__,
-        parameters=count_parameters(place.layer),
+        parameters=count_own_parameters(place.layer),
         reason=reason,
         detail=detail,
     )
 
 
 def _model_bytes(model: keras.Model) -> int:
-    return stored_bytes([place.layer for place in find_layers(model)])
+    return stored_bytes(all_layers(model))
+
+
+_KERAS = Surgery(
+    find_layers, replace_layers, count_parameters, _model_bytes, saved_size
+)

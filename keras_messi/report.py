@@ -7,13 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_messi._keras_internals import own_weights
+
 
 class SkipReason:
     """Why a layer was left as it is."""
 
     FILTERED_OUT = "filtered out"
     NOT_SUPPORTED = "not supported"
-    ENCLOSED = "inside another layer"
+    REFUSED = "can't be replaced"
     CONSTRAINED = "has a constraint"
     QUANTIZED = "quantized or with LoRA"
     TOO_FEW_ROWS = "fewer rows than clusters"
@@ -98,9 +100,18 @@ class CompressionReport:
 
 def count_parameters(layer: keras.Layer) -> int:
     """Numbers in the weights of a layer or model, integers aside."""
+    return _count_numbers(layer.weights)
+
+
+def count_own_parameters(layer: keras.Layer) -> int:
+    """Numbers in the weights of a layer without those of the layers inside it."""
+    return _count_numbers(own_weights(layer))
+
+
+def _count_numbers(weights: list[keras.Variable]) -> int:
     return sum(
         int(np.prod(weight.shape))
-        for weight in layer.weights
+        for weight in weights
         if "int" not in keras.backend.standardize_dtype(weight.dtype)
     )
 

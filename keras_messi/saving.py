@@ -9,7 +9,8 @@ from pathlib import Path
 
 import keras
 
-# Loading a compressed model needs its layer classes registered, and nothing else.
+# Loading a compressed model needs these classes registered, and nothing else.
+import keras_messi.altered
 import keras_messi.layers  # noqa: F401
 from keras_messi._keras_internals import without_training_state
 
@@ -60,10 +61,11 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     try:
         return keras.saving.load_model(path)
     except (KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = str(error).split(" Full object config:")[0]
         raise ValueError(
             f"`path` holds a model that can't be rebuilt: {path}. Import the modules "
             "that register its own classes first, or restore the file if it is "
-            f"damaged. Keras says: {error}"
+            f"damaged. Keras says: {reason}"
         ) from error
 
 
