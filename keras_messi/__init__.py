@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_messi import layers
+from keras_messi import huggingface, layers
 from keras_messi.configs import MessiConfig
 from keras_messi.saving import load_model, save_model
 
@@ -14,6 +14,7 @@ __all__ = [
     "CompressionReport",
     "MessiConfig",
     "compress",
+    "huggingface",
     "layers",
     "load_model",
     "save_model",
