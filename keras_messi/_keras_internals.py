@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
+from keras.src import backend
 from keras.src.models.functional import Functional
 from keras.src.saving.serialization_lib import SafeModeScope
 
@@ -44,3 +46,8 @@ def without_training_state(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.__dict__.update(hidden)
+
+
+def set_mask(outputs: Any, mask: Any) -> None:
+    """Mark the outputs of a layer as Keras does with what `compute_mask` returns."""
+    backend.set_keras_mask(outputs, mask)

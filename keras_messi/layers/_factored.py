@@ -1,12 +1,13 @@
 """What the factored layers share: a matrix stored as k pairs of factors."""
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_messi.layers._backend import spans
 
 
 class FactoredMatrix(keras.Layer):
@@ -14,7 +15,7 @@ class FactoredMatrix(keras.Layer):
 
     Row i of cluster c is ``coordinates[c][position of i in c] @ bases[c]``. The
     clusters stand one after another; ``routing`` is the one int weight that ties the
-    rows of A to that order, and it is absent where there is one cluster.
+    rows of A to that order, and it is absent where they have that order already.
 
     On disk ``routing`` is stored as the cluster ids of the rows, in the smallest
     unsigned type: a byte a row up to 256 clusters.
@@ -66,8 +67,8 @@ class FactoredMatrix(keras.Layer):
                 f"Received: cluster_sizes={self.cluster_sizes}"
             )
 
-    def _add_factors(self, n: int, d: int) -> None:
-        """Create the weights of an (n, d) matrix."""
+    def _add_factors(self, n: int, d: int, grouped: bool = False) -> None:
+        """Create the weights of an (n, d) matrix; grouped: its rows come by cluster."""
         self._fit_to_shape(n, d)
         self.coordinates = [
             self.add_weight(
@@ -87,7 +88,7 @@ class FactoredMatrix(keras.Layer):
             regularizer=self.factors_regularizer,
         )
         self.routing = None
-        if self.num_clusters > 1:
+        if self.num_clusters > 1 and not grouped:
             self.routing = self.add_weight(
                 name="routing",
                 shape=(n,),
@@ -161,11 +162,6 @@ class FactoredMatrix(keras.Layer):
                 self.factors_regularizer
             ),
         }
-
-
-def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Start and stop of consecutive stretches of the given sizes."""
-    return list(pairwise(accumulate(sizes, initial=0)))
 
 
 def check_positive(name: str, value: Any) -> None:

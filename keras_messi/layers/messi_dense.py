@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._factored import FactoredMatrix, check_positive, spans
+from keras_messi.layers._backend import split, transposed_matmul
+from keras_messi.layers._factored import FactoredMatrix, check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -29,6 +30,8 @@ class MessiDense(FactoredMatrix):
         rank: Rank j of every cluster, or a list of one rank per cluster.
         cluster_sizes: List of k integers, number of inputs in each cluster. By default
             the inputs are dealt out evenly.
+        grouped_inputs: Whether the inputs come cluster by cluster already, so that the
+            layer needs no cluster ids. See `keras_messi.folding.fold_permutations`.
         activation: Activation function.
         use_bias: Whether the layer uses a bias vector.
         coordinates_initializer: Initializer for the coordinates `U_c`.
@@ -65,6 +68,7 @@ class MessiDense(FactoredMatrix):
         num_clusters: int,
         rank: int | Sequence[int],
         cluster_sizes: Sequence[int] | None = None,
+        grouped_inputs: bool = False,
         activation: Any = None,
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
@@ -75,6 +79,7 @@ class MessiDense(FactoredMatrix):
         super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
         check_positive("units", units)
         self.units = int(units)
+        self.grouped_inputs = grouped_inputs
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -90,7 +95,7 @@ class MessiDense(FactoredMatrix):
                 "The last axis of the inputs must have a fixed size. "
                 f"Received: input_shape={input_shape}"
             )
-        self._add_factors(input_dim, self.units)
+        self._add_factors(input_dim, self.units, grouped=self.grouped_inputs)
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
@@ -104,21 +109,27 @@ class MessiDense(FactoredMatrix):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        x = inputs  # (..., input_dim)
-        if self.routing is not None:
-            x = ops.take(x, self.routing, axis=-1)  # clusters one after another
-        coordinates = [
-            ops.matmul(x[..., start:stop], u)  # (..., j_c)
-            for u, (start, stop) in zip(
-                self.coordinates, spans(self.cluster_sizes), strict=True
-            )
-        ]
-        x = ops.matmul(ops.concatenate(coordinates, axis=-1), self.bases)
+        x = ops.matmul(self._coordinates_of(inputs), self.bases)
         if self.bias is not None:
             x = ops.add(x, self.bias)  # (..., units)
         if self.activation is not None:
             x = self.activation(x)
         return x
+
+    def _coordinates_of(self, inputs: Any) -> Any:
+        """Inputs times the coordinates of their clusters: (..., j_1 + ... + j_k)."""
+        if self.routing is None:
+            parts = split(inputs, self.cluster_sizes, axis=-1)
+            blocks = map(ops.matmul, parts, self.coordinates)
+            return ops.concatenate(list(blocks), axis=-1)
+        # Whole rows of the transposed inputs are gathered, which is faster than single
+        # numbers of each input, and the one gather that torch exports to ONNX.
+        columns = ops.transpose(ops.reshape(inputs, (-1, inputs.shape[-1])))
+        columns = ops.take(columns, self.routing, axis=0)  # clusters one after another
+        parts = split(columns, self.cluster_sizes)
+        blocks = map(transposed_matmul, parts, self.coordinates)
+        x = ops.concatenate(list(blocks), axis=-1)
+        return ops.reshape(x, (*ops.shape(inputs)[:-1], sum(self.ranks)))
 
     @property
     def kernel(self) -> Any:
@@ -149,6 +160,7 @@ class MessiDense(FactoredMatrix):
         return {
             **super().get_config(),
             "units": self.units,
+            "grouped_inputs": self.grouped_inputs,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),

@@ -7,7 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._factored import FactoredMatrix, check_positive, spans
+from keras_messi._keras_internals import set_mask
+from keras_messi.layers._backend import split
+from keras_messi.layers._factored import FactoredMatrix, check_positive
+from keras_messi.layers._lookup import (
+    is_static,
+    rows_by_cluster,
+    rows_wide,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -19,8 +26,13 @@ class MessiEmbedding(FactoredMatrix):
     `(j_c, output_dim)`, is the basis of the subspace of cluster c. With one cluster it
     is the factorization by singular value decomposition.
 
-    It stores `sum_c j_c (n_c + output_dim)` numbers and one cluster id per token. A
-    look-up multiplies `output_dim * sum_c j_c` times per token.
+    It stores `sum_c j_c (n_c + output_dim)` numbers and one cluster id per token. On
+    TensorFlow and torch a look-up multiplies `j_c * output_dim` times for each
+    distinct token of cluster c. On JAX, under XLA and in every export, shapes must not
+    depend on the tokens, and it multiplies `output_dim * sum_c j_c` times per token.
+
+    Called with `reverse=True` it turns hidden states into logits over the vocabulary,
+    tied to the same factors, in fewer products than the full table takes.
 
     Args:
         input_dim: Positive integer, size of the vocabulary.
@@ -30,15 +42,30 @@ class MessiEmbedding(FactoredMatrix):
         cluster_sizes: List of k integers, number of tokens in each cluster. By default
             the tokens are dealt out evenly.
         mask_zero: Whether the input value 0 is padding that should be masked out.
+        lookup: `"auto"`, or `"wide"` for shapes that don't depend on the tokens: XLA
+            (`jit_compile=True`) on TensorFlow needs that. See also
+            `keras_messi.layers.static_lookup`.
+        reverse_dtype: Dtype of the logits, by default the compute dtype.
+        logit_soft_cap: If given, logits are
+            `tanh(logits / logit_soft_cap) * logit_soft_cap`.
         coordinates_initializer: Initializer for the coordinates `U_c`.
         bases_initializer: Initializer for the bases `V_c`.
         factors_regularizer: Regularizer applied to each `U_c` and to all `V_c`.
 
+    Call arguments:
+        inputs: Token ids, or hidden states if `reverse`.
+        reverse: Whether to compute logits from hidden states.
+
     Input shape:
-        Integers of shape `(batch_size, ...)`.
+        Integers of shape `(batch_size, ...)`; in reverse numbers of shape
+        `(batch_size, ..., output_dim)`.
 
     Output shape:
-        `(batch_size, ..., output_dim)`.
+        `(batch_size, ..., output_dim)`; in reverse `(batch_size, ..., input_dim)`.
+
+    An id out of range does what it does in `keras.layers.Embedding`: an error on
+    TensorFlow (CPU) and torch, NaN on JAX, and ids from `-input_dim` on count from the
+    end of the vocabulary.
 
     Example:
 
@@ -48,6 +75,8 @@ class MessiEmbedding(FactoredMatrix):
     True
     >>> sum(math.prod(w.shape) for w in layer.trainable_weights)  # 3 (20 + 2 * 10)
     120
+    >>> layer(np.ones((1, 3, 10)), reverse=True).shape == (1, 3, 20)
+    True
 
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2,
@@ -62,46 +91,81 @@ class MessiEmbedding(FactoredMatrix):
         rank: int | Sequence[int],
         cluster_sizes: Sequence[int] | None = None,
         mask_zero: bool = False,
+        lookup: str = "auto",
+        reverse_dtype: str | None = None,
+        logit_soft_cap: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
         check_positive("input_dim", input_dim)
         check_positive("output_dim", output_dim)
+        if lookup not in ("auto", "wide"):
+            raise ValueError(
+                f'`lookup` must be "auto" or "wide". Received: lookup={lookup!r}'
+            )
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
+        self.lookup = lookup
+        self.reverse_dtype = reverse_dtype
+        self.logit_soft_cap = logit_soft_cap
         # Rows are gathered first and cast after: autocast would cast the whole table.
         self.autocast = False
+        if keras.backend.backend() == "tensorflow" and lookup == "auto":
+            # Keeps jit_compile="auto" off: XLA can't compile shapes that it can't know.
+            self.supports_jit = self.num_clusters == 1
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        if self.built:  # layers around an embedding build it, whether it is or not
+            return
         self._add_factors(self.input_dim, self.output_dim)
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        tokens = inputs
-        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
-            tokens = ops.cast(inputs, "int32")
-        if self.routing is None:
-            coordinates = ops.take(self.coordinates[0], tokens, axis=0)  # (..., j)
-        else:
-            coordinates = self._coordinates_on_all_bases(tokens)  # (..., j_1 + ...)
-        return ops.matmul(
-            ops.cast(coordinates, self.compute_dtype),
-            ops.cast(self.bases, self.compute_dtype),
-        )  # (..., output_dim)
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        if reverse:
+            return self._logits(inputs)
+        if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
+            return self._look_up(inputs)
+        rows = self._look_up(ops.cast(inputs, "int32"))
+        if self.mask_zero and not _are_integers(inputs):
+            set_mask(rows, ops.not_equal(inputs, 0))
+        return rows  # (..., output_dim)
 
-    def _coordinates_on_all_bases(self, tokens: Any) -> Any:
-        """Coordinates of each token on its own basis, zeros on the others."""
-        positions = ops.take(self.routing, tokens, axis=0)  # rows sorted by cluster
-        blocks = []
-        for table, (start, stop) in zip(
-            self.coordinates, spans(self.cluster_sizes), strict=True
-        ):
-            inside = ops.logical_and(positions >= start, positions < stop)
-            rows = ops.take(table, ops.where(inside, positions - start, 0), axis=0)
-            blocks.append(ops.where(ops.expand_dims(inside, -1), rows, 0))
-        return ops.concatenate(blocks, axis=-1)
+    def _is_wide(self) -> bool:
+        return self.lookup == "wide" or is_static()
+
+    def _look_up(self, tokens: Any) -> Any:
+        dtype = self.compute_dtype
+        if self.routing is None:
+            rows = ops.take(self.coordinates[0], tokens, axis=0)
+            return ops.matmul(ops.cast(rows, dtype), ops.cast(self.bases, dtype))
+        # This is where an id out of range is found: what follows could not tell.
+        positions = ops.take(self.routing, tokens, axis=0)
+        read = rows_wide if self._is_wide() else rows_by_cluster
+        return read(positions, self.coordinates, self.bases, dtype)
+
+    def _logits(self, hidden: Any) -> Any:
+        """Hidden states times the transposed table."""
+        dtype = self._logits_dtype
+        states = ops.cast(ops.reshape(hidden, (-1, self.output_dim)), dtype)
+        # Transposed, so that the rows of the vocabulary can be gathered whole.
+        x = ops.matmul(ops.cast(self.bases, dtype), ops.transpose(states))
+        blocks = [
+            ops.matmul(ops.cast(u, dtype), own)
+            for u, own in zip(self.coordinates, split(x, self.ranks), strict=True)
+        ]
+        x = ops.concatenate(blocks, axis=0)  # (input_dim, rows), by cluster
+        if self.routing is not None:
+            x = ops.take(x, self.routing, axis=0)
+        x = ops.reshape(ops.transpose(x), (*ops.shape(hidden)[:-1], self.input_dim))
+        if self.logit_soft_cap is not None:
+            x = ops.tanh(x / self.logit_soft_cap) * self.logit_soft_cap
+        return x
+
+    @property
+    def _logits_dtype(self) -> str:
+        return self.reverse_dtype or self.compute_dtype
 
     @property
     def embeddings(self) -> Any:
@@ -115,12 +179,22 @@ class MessiEmbedding(FactoredMatrix):
         return routing
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
+        # Floats may be hidden states of a call in reverse: call() marks other floats.
+        if not self.mask_zero or not _are_integers(inputs):
+            return None
+        return ops.not_equal(inputs, 0)
 
     def compute_output_shape(
-        self, input_shape: Sequence[int | None]
+        self, input_shape: Sequence[int | None], reverse: bool = False
     ) -> tuple[int | None, ...]:
+        if reverse:
+            return (*input_shape[:-1], self.input_dim)
         return (*input_shape, self.output_dim)
+
+    def compute_output_spec(self, inputs: Any, reverse: bool = False) -> Any:
+        shape = self.compute_output_shape(inputs.shape, reverse)
+        dtype = self._logits_dtype if reverse else self.compute_dtype
+        return keras.KerasTensor(shape, dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -128,4 +202,11 @@ class MessiEmbedding(FactoredMatrix):
             "input_dim": self.input_dim,
             "output_dim": self.output_dim,
             "mask_zero": self.mask_zero,
+            "lookup": self.lookup,
+            "reverse_dtype": self.reverse_dtype,
+            "logit_soft_cap": self.logit_soft_cap,
         }
+
+
+def _are_integers(inputs: Any) -> bool:
+    return "int" in keras.backend.standardize_dtype(inputs.dtype)

@@ -9,43 +9,18 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 from keras_messi.layers import MessiDense, MessiEmbedding
-from tests import reference
 
-N, D = 12, 6
-# num_clusters, rank, cluster_sizes
-SPLITS = [(1, 2, None), (3, 2, None), (3, [1, 2, 3], [5, 3, 4]), (2, [6, 1], [1, 11])]
-# Every row of the table at least once, so that every weight gets a gradient.
-TOKENS = np.array([[0, 3, 11, 4, 10, 2, 7], [7, 7, 5, 9, 8, 1, 6]], dtype="int32")
-
-
-def random_factors(layer, seed=0):
-    """What a layer stores, drawn at random, and the matrix that it stands for."""
-    rng = np.random.default_rng(seed)
-    sizes = [tuple(u.shape) for u in layer.coordinates]
-    assignments = rng.permutation(
-        np.repeat(np.arange(len(sizes)), [n for n, _ in sizes])
-    )
-    coordinates = [rng.standard_normal(shape).astype("float32") for shape in sizes]
-    bases = [rng.standard_normal((j, D)).astype("float32") for _, j in sizes]
-    store = {f"coordinates_{c}": u for c, u in enumerate(coordinates)}
-    store |= {"bases": np.concatenate(bases), "assignments": assignments}
-    if isinstance(layer, MessiDense):
-        store["bias"] = rng.standard_normal(D).astype("float32")
-    return store, reference.dense_matrix(assignments, coordinates, bases)
-
-
-def filled_layer(kind, split, **arguments):
-    """A built layer with random factors, the matrix, and what it should compute."""
-    num_clusters, rank, sizes = split
-    shape = (D,) if kind is MessiDense else (N, D)
-    layer = kind(*shape, num_clusters, rank, sizes, **arguments)
-    layer.build((None, N) if kind is MessiDense else (None, None))
-    store, matrix = random_factors(layer)
-    layer.load_own_variables(store)
-    if kind is MessiDense:
-        x = np.random.default_rng(1).standard_normal((4, N)).astype("float32")
-        return layer, matrix, x, x @ matrix + store["bias"]
-    return layer, matrix, TOKENS, matrix[TOKENS]
+from .factored import (
+    SPLITS,
+    TOKENS,
+    D,
+    N,
+    filled_layer,
+    gradients,
+    gradients_of_factors,
+    random_factors,
+    stored,
+)
 
 
 @pytest.fixture(params=[MessiDense, MessiEmbedding])
@@ -135,6 +110,50 @@ def test_a_fresh_layer_deals_the_rows_out_evenly(kind):
     layer.build((None, 7))
     assert layer.cluster_sizes == [3, 2, 2]
     assert layer.assignments.tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4), (0, 3)])
+def test_gradients_of_a_dense_are_those_of_its_kernel(split, shape):
+    layer, matrix, _, _ = filled_layer(MessiDense, split)
+    x = np.random.default_rng(5).standard_normal((*shape, N)).astype("float32")
+    y = ops.convert_to_numpy(layer(x))
+    assert_allclose(y, x @ matrix + ops.convert_to_numpy(layer.bias), atol=1e-5)
+    upstream = np.random.default_rng(6).standard_normal(y.shape).astype("float32")
+    expected = gradients_of_factors(layer, x.reshape(-1, N).T @ upstream.reshape(-1, D))
+    for ours, theirs in zip(gradients(layer, x, upstream), expected, strict=True):
+        assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_dense_has_the_shape_of_its_inputs_where_it_is_unknown():
+    layer, matrix, _, _ = filled_layer(MessiDense, (3, 2, None), use_bias=False)
+    inputs = keras.Input((None, N))
+    outputs = layer(keras.layers.Dropout(0.1)(inputs))
+    assert outputs.shape == (None, None, D)
+    x = np.ones((2, 5, N), "float32")
+    found = keras.Model(inputs, outputs).predict(x, verbose=0)
+    assert_allclose(found, x @ matrix, atol=1e-5)
+
+
+def test_grouped_inputs_need_no_routing(split):
+    layer, matrix, x, expected = filled_layer(MessiDense, split)
+    order = np.argsort(layer.assignments, kind="stable")
+    grouped = MessiDense.from_config({**layer.get_config(), "grouped_inputs": True})
+    grouped.build((None, N))
+    grouped.load_own_variables(stored(layer))
+    assert len(grouped.non_trainable_weights) == 0
+    assert "assignments" not in stored(grouped)
+    assert np.array_equal(grouped.assignments, layer.assignments[order])
+    assert_allclose(ops.convert_to_numpy(grouped.kernel), matrix[order], atol=1e-6)
+    assert_allclose(ops.convert_to_numpy(grouped(x[:, order])), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch has no XLA")
+def test_dense_compiles_under_xla(split):
+    layer, _, x, expected = filled_layer(MessiDense, split)
+    inputs = keras.Input((N,))
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(jit_compile=True)
+    assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
 
 def test_dense_takes_any_leading_axes_activation_and_no_bias():
