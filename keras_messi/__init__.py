@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from keras_messi import layers
+from keras_messi import huggingface, layers
 from keras_messi.configs import MessiConfig
 from keras_messi.saving import load_model, save_model
 
@@ -16,6 +16,7 @@ __all__ = [
     "MessiConfig",
     "compress",
     "export",
+    "huggingface",
     "layers",
     "load_model",
     "save_model",

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
+from keras_messi import huggingface
 from keras_messi.altered import all_layers
 from keras_messi.compressors import (
     compress_layer,
@@ -112,6 +113,8 @@ def compress(
 
 def _surgery_for(model: Any) -> Surgery:
     """The surgery of the family that a model belongs to."""
+    if huggingface.framework_of(model):
+        return huggingface.SURGERY
     return _KERAS  # which refuses what is no keras.Model
 
 

@@ -1,0 +1,57 @@
+"""Which framework a model of transformers is of, and what must be there for it."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import keras
+
+# The base class of the models of each framework in transformers, and what to install.
+_BASES = {"TFPreTrainedModel": "tensorflow", "PreTrainedModel": "torch"}
+_EXTRAS = {"tensorflow": "hf-tf", "torch": "hf"}
+
+
+def framework_of(model: Any) -> str | None:
+    """Framework of a model of transformers, or None if it is no such model."""
+    for base in type(model).__mro__:
+        if base.__module__.partition(".")[0] == "transformers":
+            framework = _BASES.get(base.__name__)
+            if framework:
+                return framework
+    return None
+
+
+def adapter_for(framework: str | None) -> ModuleType:
+    """The module that knows the models of a framework.
+
+    Raises:
+        ValueError: Keras runs on another backend.
+        ImportError: A library is missing, or of a version without such models.
+    """
+    if framework not in _EXTRAS:
+        raise ValueError(
+            "Models of transformers are for the backends tensorflow and torch of Keras:"
+            f" set KERAS_BACKEND in the environment of the process. Received: {framework}"
+        )
+    if framework != keras.backend.backend():
+        raise ValueError(
+            f"A {framework} model of transformers needs Keras on {framework}: set "
+            f"KERAS_BACKEND={framework} in the environment of the process. Received: "
+            f"backend {keras.backend.backend()}"
+        )
+    extra = f'pip install "kprojclust[{_EXTRAS[framework]}]"'
+    try:
+        import transformers
+
+        adapter = import_module(f"keras_messi.huggingface.{framework}")
+    except ImportError as error:
+        raise ImportError(
+            f"{framework} models of transformers need more libraries: {extra}. "
+            f"({error})"
+        ) from error
+    if framework == "tensorflow" and not hasattr(transformers, "TFPreTrainedModel"):
+        raise ImportError(
+            f"transformers {transformers.__version__} has no TensorFlow models, which "
+            f"ended with version 4 (transformers<4.55 reads all files): {extra}"
+        )
+    return adapter

@@ -1,0 +1,233 @@
+"""Compressed models of transformers: made from a plain one, saved, loaded."""
+
+import copy
+import functools
+import math
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from keras_messi.huggingface import folders
+from keras_messi.huggingface._frameworks import adapter_for, framework_of
+from keras_messi.huggingface._stand_ins import path_of
+from keras_messi.surgery import Place, Surgery
+
+
+class CompressedModel:
+    """What a model of transformers does otherwise once its layers are factored.
+
+    Its `config.messi` says which factored layer is in which place.
+    """
+
+    config: Any
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], **options: Any
+    ) -> None:
+        """Save the model in a folder, for `keras_messi.huggingface.from_pretrained`.
+
+        An old model in the folder stays intact whatever happens.
+
+        Args:
+            save_directory: The folder; it is made if it does not exist.
+            options: Those of transformers are taken and have no effect.
+
+        Raises:
+            FileExistsError: The folder holds weights of a model that is not compressed.
+            ValueError: `push_to_hub` or `saved_model` is set.
+        """
+        for name in ("push_to_hub", "saved_model"):
+            if options.get(name):
+                raise ValueError(
+                    f"`{name}` can't be done with a compressed model: save it in a "
+                    f"folder. Received: {name}={options[name]!r}"
+                )
+        folders.write(save_directory, *_contents(self))
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Refuse to change the number of tokens, which the factors are made for."""
+        if new_num_tokens in (None, self.config.vocab_size) and not (args or kwargs):
+            return self.get_input_embeddings()  # type: ignore[attr-defined]
+        raise ValueError(
+            "`resize_token_embeddings` can't change a compressed model: resize the "
+            "original and compress that. Received: "
+            f"new_num_tokens={new_num_tokens}, vocab_size={self.config.vocab_size}"
+        )
+
+
+@functools.cache
+def _compressed_class(model_class: type) -> type:
+    """A class of transformers that does otherwise what CompressedModel does."""
+    # By the name, transformers chooses losses, weights and entries of the config.
+    members = {"__module__": model_class.__module__, "__doc__": model_class.__doc__}
+    return type(model_class.__name__, (CompressedModel, model_class), members)
+
+
+def _plain_class(model: Any) -> type:
+    """The class of transformers that a model is of, compressed or not."""
+    classes = type(model).__mro__
+    return next(cls for cls in classes if not issubclass(cls, CompressedModel))
+
+
+def find_layers(model: Any) -> list[Place]:
+    """All places of a model with weights, each with a stock Keras layer in its stead.
+
+    Raises:
+        ValueError: The model is not built, or Keras runs on another backend.
+    """
+    places = _adapter_of(model).find_layers(model)
+    if not places:
+        raise ValueError(
+            "`model` must be built, so that it has weights. Received: a "
+            f"{type(model).__name__} without any. Call it on some data first."
+        )
+    return places
+
+
+def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> Any:
+    """A copy of a model with factored layers in some places.
+
+    Args:
+        model: A model of transformers. It is left as it is.
+        replacements: The new layer for each layer of `find_layers` to be replaced.
+    """
+    adapter = _adapter_of(model)
+    config = copy.deepcopy(model.config)
+    recipe = dict(getattr(config, "messi", {}).get("layers", {}))
+    tensors = stored_tensors(model)
+    for old, new in replacements.items():
+        path = path_of(old)
+        recipe[path] = _recipe_of(new)
+        for name in _below(path, tensors, adapter):
+            del tensors[path + adapter.SEPARATOR + name]
+        tensors |= _stored_by(new, path, adapter)
+    config.messi = {"framework": framework_of(model), "layers": recipe}
+    small = assemble(adapter, _plain_class(model), config, tensors)
+    adapter.copy_training_state(model, small)
+    return small
+
+
+def assemble(
+    adapter: ModuleType, model_class: type, config: Any, tensors: Mapping[str, Any]
+) -> Any:
+    """A compressed model from what is saved of it.
+
+    Raises:
+        ValueError: The recipe or the weights don't fit the model.
+    """
+    model = adapter.build(_compressed_class(model_class), config)
+    adapter.put(
+        model,
+        {path: _follow(entry) for path, entry in config.messi["layers"].items()},
+    )
+    weights = adapter.stock_weights(model)
+    factored = adapter.factored_layers(model)
+    _check_names(
+        set(weights).union(*(_stored_by(x, p, adapter) for p, x in factored.items())),
+        set(tensors),
+    )
+    for name, weight in weights.items():
+        if tuple(weight.shape) != tuple(tensors[name].shape):
+            raise ValueError(
+                f"Weight '{name}' must have shape {tuple(weight.shape)}. "
+                f"The one that is stored has {tuple(tensors[name].shape)}."
+            )
+        adapter.write(weight, tensors[name])
+    for path, layer in factored.items():
+        layer.load_own_variables(_below(path, tensors, adapter))
+    return model
+
+
+def _recipe_of(layer: keras.Layer) -> dict[str, Any]:
+    """What to build a layer from, as an entry of config.json."""
+    config = layer.get_config()
+    # Not as "dtype", which transformers takes for its own at any depth.
+    del config["dtype"]
+    return {
+        "class_name": keras.saving.get_registered_name(type(layer)),
+        "config": config,
+        "policy": layer.dtype_policy.name,
+    }
+
+
+def _follow(recipe: Mapping[str, Any]) -> keras.Layer:
+    """A layer from its recipe, not built."""
+    layer_class = keras.saving.get_registered_object(recipe["class_name"])
+    if layer_class is None:
+        raise ValueError(f"There is no layer of class {recipe['class_name']}.")
+    return layer_class.from_config({**recipe["config"], "dtype": recipe["policy"]})
+
+
+def _check_names(expected: set[str], found: set[str]) -> None:
+    if expected != found:
+        raise ValueError(
+            "The weights must be those of the model. Missing: "
+            f"{sorted(expected - found)}, not expected: {sorted(found - expected)}"
+        )
+
+
+def stored_tensors(model: Any) -> dict[str, Any]:
+    """All weights of a model by name, those of factored layers as these store them."""
+    adapter = _adapter_of(model)
+    weights = adapter.stock_weights(model)
+    tensors = {name: adapter.read(weight) for name, weight in weights.items()}
+    for path, layer in adapter.factored_layers(model).items():
+        tensors |= _stored_by(layer, path, adapter)
+    return tensors
+
+
+def _stored_by(layer: keras.Layer, path: str, adapter: ModuleType) -> dict[str, Any]:
+    """What a factored layer stores, under names that begin with its path."""
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    start = path + adapter.SEPARATOR
+    return {start + key: adapter.read(value) for key, value in store.items()}
+
+
+def _below(
+    path: str, tensors: Mapping[str, Any], adapter: ModuleType
+) -> dict[str, Any]:
+    """The tensors of one place, under the names that they have in it."""
+    start = path + adapter.SEPARATOR
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+
+
+def count_parameters(model: Any) -> int:
+    """Numbers in the weights of a model, integers aside."""
+    tensors = stored_tensors(model).values()
+    return sum(math.prod(x.shape) for x in tensors if "int" not in str(x.dtype))
+
+
+def stored_bytes(model: Any) -> int:
+    """Bytes of all weights of a model as stored on disk."""
+    return sum(tensor.nbytes for tensor in stored_tensors(model).values())
+
+
+def saved_size(model: Any) -> int:
+    """Size in bytes of the files that a model is saved in."""
+    return folders.size(*_contents(model))
+
+
+def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:
+    """What `folders.write` writes for a model."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [_plain_class(model).__name__.removeprefix("TF")]
+    return config, stored_tensors(model), _adapter_of(model).save_file
+
+
+def _adapter_of(model: Any) -> ModuleType:
+    return adapter_for(framework_of(model))
+
+
+SURGERY = Surgery(
+    find_layers, replace_layers, count_parameters, stored_bytes, saved_size
+)
