@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_MODEL = "a .keras file or a folder of Hugging Face transformers"
+_RATE = "share of each layer's numbers to remove, between 0 and 1"
+
 
 def main_parser() -> argparse.ArgumentParser:
     """Build the parser of `keras-messi`."""
@@ -17,34 +20,30 @@ def main_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_inspect(commands)
     _add_compress(commands)
+    _add_export(commands)
     _add_demo(commands)
     return parser
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
     inspect = commands.add_parser(
-        "inspect", help="list the layers of a model and what they weigh"
+        "inspect",
+        help="list the layers of a model, what they weigh and what they could weigh",
     )
-    inspect.add_argument("model", type=Path, help="a .keras file")
+    inspect.add_argument("model", type=Path, help=_MODEL)
+    inspect.add_argument(
+        "--rate", type=float, default=0.5, help=f"{_RATE} (default: %(default)s)"
+    )
+    _add_num_clusters(inspect)
     inspect.set_defaults(run=run_inspect)
 
 
 def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress = commands.add_parser("compress", help="write a smaller model")
-    compress.add_argument("input", type=Path, help="a .keras file")
-    compress.add_argument("output", type=Path, help="the .keras file to write")
-    compress.add_argument(
-        "--rate",
-        type=float,
-        required=True,
-        help="share of each layer's numbers to remove, between 0 and 1",
-    )
-    compress.add_argument(
-        "--num-clusters",
-        type=int,
-        default=5,
-        help="number of subspaces; 1 is the SVD (default: %(default)s)",
-    )
+    compress.add_argument("input", type=Path, help=_MODEL)
+    compress.add_argument("output", type=Path, help="the same kind, to be written")
+    compress.add_argument("--rate", type=float, required=True, help=_RATE)
+    _add_num_clusters(compress)
     compress.add_argument(
         "--filters",
         nargs="+",
@@ -55,6 +54,20 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress.add_argument("--report", type=Path, help="JSON file for the report")
     _add_force(compress)
     compress.set_defaults(run=run_compress)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser(
+        "export", help="write a model for LiteRT, ONNX Runtime or TensorFlow"
+    )
+    export.add_argument("input", type=Path, help=_MODEL)
+    export.add_argument(
+        "output",
+        type=Path,
+        help="a .tflite or .onnx file, or the folder of a SavedModel",
+    )
+    _add_force(export)
+    export.set_defaults(run=run_export)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -77,6 +90,15 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.set_defaults(run=run_demo)
 
 
+def _add_num_clusters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-clusters",
+        type=int,
+        default=5,
+        help="number of subspaces; 1 is the SVD (default: %(default)s)",
+    )
+
+
 def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="overwrite files that exist"
@@ -88,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = main_parser().parse_args(arguments)
     try:
         print(options.run(options))
-    except (ValueError, OSError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"keras-messi: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -99,29 +121,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_inspect(options: argparse.Namespace) -> str:
     """List the layers of a model."""
+    from keras_messi.configs import MessiConfig
+    from keras_messi.families import family_at
     from keras_messi.inspection import describe_layers
-    from keras_messi.saving import load_model
 
-    return describe_layers(load_model(options.model))
+    config = MessiConfig(options.rate, options.num_clusters)
+    return describe_layers(family_at(options.model).load(options.model), config)
 
 
 def run_compress(options: argparse.Namespace) -> str:
-    """Compress a file into another, and return the report."""
+    """Compress a model into another of its kind, and return the report."""
     from keras_messi.compression import compress
     from keras_messi.configs import MessiConfig
-    from keras_messi.saving import check_target, load_model, save_model, save_text
+    from keras_messi.families import family_at
+    from keras_messi.saving import check_target, save_text
 
-    force = options.force
+    force, family = options.force, family_at(options.input)
     config = MessiConfig(options.rate, options.num_clusters, seed=options.seed)
-    check_target(options.output, ".keras", overwrite=force)
+    family.check_target(options.output, force)
     if options.report:
         check_target(options.report, ".json", overwrite=force)
-    model = load_model(options.input)
+    model = family.load(options.input)
     small, report = compress(model, config, options.filters, verbose=True)
-    save_model(small, options.output, overwrite=force)
+    family.save(small, options.output, options.input, force)
     if options.report:
         save_text(report.to_json(), options.report, overwrite=force)
     return str(report)
+
+
+def run_export(options: argparse.Namespace) -> str:
+    """Export a model in the format that the output path stands for."""
+    from keras_messi.exporting import export
+    from keras_messi.families import family_at
+
+    model = family_at(options.input).load(options.input)
+    export(model, options.output, overwrite=options.force)
+    return f"wrote {options.output}"
 
 
 def run_demo(options: argparse.Namespace) -> str:

@@ -1,18 +1,15 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
-from typing import Any
-
 import keras
 from tqdm import tqdm
 
-from keras_messi import huggingface
-from keras_messi.altered import all_layers
 from keras_messi.compressors import (
     compress_layer,
     matrix_shape,
     reason_to_skip,
 )
 from keras_messi.configs import MessiConfig
+from keras_messi.families import family_of
 from keras_messi.report import (
     CompressionReport,
     ReplacedLayer,
@@ -22,15 +19,11 @@ from keras_messi.report import (
     count_parameters,
     stored_bytes,
 )
-from keras_messi.saving import saved_size
 from keras_messi.surgery import (
     Filters,
     LayersRefused,
     Place,
-    Surgery,
-    find_layers,
     matches,
-    replace_layers,
 )
 
 
@@ -80,7 +73,7 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    surgery = _surgery_for(model)
+    surgery = family_of(model).surgery
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
     replacements, replaced = {}, {}
@@ -109,13 +102,6 @@ def compress(
         file_bytes_after=surgery.saved_size(small),
     )
     return small, report
-
-
-def _surgery_for(model: Any) -> Surgery:
-    """The surgery of the family that a model belongs to."""
-    if huggingface.framework_of(model):
-        return huggingface.SURGERY
-    return _KERAS  # which refuses what is no keras.Model
 
 
 def _plan(
@@ -177,12 +163,3 @@ def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
         reason=reason,
         detail=detail,
     )
-
-
-def _model_bytes(model: keras.Model) -> int:
-    return stored_bytes(all_layers(model))
-
-
-_KERAS = Surgery(
-    find_layers, replace_layers, count_parameters, _model_bytes, saved_size
-)

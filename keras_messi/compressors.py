@@ -222,10 +222,19 @@ def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] 
             f"rate={config.rate} with num_clusters={k} leaves rank 0; rank 1 takes "
             f"{needed} of {n * d} numbers"
         )
-    ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    size = rank * (n + k * d) * matrix.itemsize + ids
+    size = stored_size(n, d, config, matrix.itemsize)
     if size >= matrix.nbytes:
         return SkipReason.WOULD_GROW, (
             f"rank {rank} with num_clusters={k} takes {size} of {matrix.nbytes} bytes"
         )
     return None
+
+
+def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
+    """Bytes of the factors of an (n, d) matrix as stored on disk, at most.
+
+    Clusters with fewer rows than the rank take less.
+    """
+    k = config.num_clusters
+    ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
+    return config.rank_for(n, d) * (n + k * d) * itemsize + ids

@@ -3,13 +3,14 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_messi import huggingface
 from keras_messi._keras_internals import is_graph
 from keras_messi._onnx import complete_tf2onnx
 from keras_messi.layers import static_lookup
@@ -27,25 +28,28 @@ _SUFFIXES = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 def export(
     model: keras.Model,
     path: str | os.PathLike[str],
-    format: str = "tf_saved_model",
+    format: str | None = None,
     *,
     overwrite: bool = False,
     **options: Any,
 ) -> None:
     """Export a model for inference, to a file that runs without Keras.
 
-    Does what `model.export()` does, with the look-ups of embeddings written in the
-    operations that each format has: a `MessiEmbedding` switches to its `"wide"` path
-    while the model is traced, and back. A LiteRT file holds built-in operations only.
-    The file is complete before it takes its place.
+    Does what `model.export()` of Keras does, with the look-ups of embeddings written in
+    the operations that each format has: a `MessiEmbedding` switches to its `"wide"`
+    path while the model is traced, and back. A LiteRT file holds built-in operations
+    only. The file is complete before it takes its place.
 
     Args:
-        model: A model of Keras, compressed or not.
+        model: A model of Keras or of Hugging Face transformers, compressed or not. A
+            PyTorch model of transformers is exported to ONNX only.
         path: The file to write, which must end in ".tflite" for LiteRT and in ".onnx"
             for ONNX; for a SavedModel the folder.
-        format: `"tf_saved_model"`, `"litert"` or `"onnx"`.
+        format: `"tf_saved_model"`, `"litert"` or `"onnx"`, by default the one that the
+            path ends as.
         overwrite: Whether an existing file or folder may be replaced.
-        **options: Passed on to `model.export()`, such as `input_signature`.
+        **options: Passed on to Keras's `model.export()`, such as `input_signature`. A
+            model of transformers has its own; they go to the converter.
 
     Raises:
         ValueError: The format is unknown, does not fit the path or the backend, or has
@@ -53,12 +57,31 @@ def export(
         FileExistsError: The path exists and `overwrite` is False.
         ImportError: A package is missing that the format needs.
     """
+    if format is None:
+        format = _format_of(Path(path))
     if format not in _SUFFIXES:
         raise ValueError(
             f"`format` must be one of {list(_SUFFIXES)}. Received: format={format!r}"
         )
-    with _target(path, _SUFFIXES[format], overwrite) as partial, static_lookup():
-        _write_keras(model, partial, format, options)
+    write = _writer_for(model)
+    target = _target(path, _SUFFIXES[format], overwrite)
+    with target as partial, static_lookup(), _in_our_words(format):
+        write(model, partial, format, options)
+
+
+def _format_of(path: Path) -> str:
+    for format, suffix in _SUFFIXES.items():
+        if path.suffix == suffix:
+            return format
+    raise ValueError(
+        "`format` must be given unless the path ends in one of "
+        f"{list(_SUFFIXES.values())}. Received: {path}"
+    )
+
+
+def _writer_for(model: Any) -> Callable[[Any, Path, str, dict[str, Any]], None]:
+    framework = huggingface.framework_of(model)
+    return huggingface.export_writer(framework) if framework else _write_keras
 
 
 def _target(
@@ -78,8 +101,7 @@ def _write_keras(
     _call_once(model)
     if format == "litert" and keras.backend.backend() == "tensorflow":
         options = {"target_spec": _BUILTIN_OPERATIONS, **options}
-    with _in_our_words(format):
-        model.export(str(path), format=format, verbose=False, **options)
+    model.export(str(path), format=format, verbose=False, **options)
 
 
 # As LiteRT's OpsSet.TFLITE_BUILTINS spells it.

@@ -1,6 +1,8 @@
 """Which framework a model of transformers is of, and what must be there for it."""
 
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,8 +32,9 @@ def adapter_for(framework: str | None) -> ModuleType:
     """
     if framework not in _EXTRAS:
         raise ValueError(
-            "Models of transformers are for the backends tensorflow and torch of Keras:"
-            f" set KERAS_BACKEND in the environment of the process. Received: {framework}"
+            "Models of transformers are for the backends tensorflow and torch of "
+            "Keras: set KERAS_BACKEND in the environment of the process. Received: "
+            f"{framework}"
         )
     if framework != keras.backend.backend():
         raise ValueError(
@@ -55,3 +58,9 @@ def adapter_for(framework: str | None) -> ModuleType:
             f"ended with version 4 (transformers<4.55 reads all files): {extra}"
         )
     return adapter
+
+
+def export_writer(framework: str) -> Callable[[Any, Path, str, dict[str, Any]], None]:
+    """The function that writes models of a framework for `keras_messi.export`."""
+    adapter_for(framework)
+    return import_module(f"keras_messi.huggingface.{framework}_export").write

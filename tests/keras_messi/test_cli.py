@@ -76,6 +76,31 @@ def test_inspect_lists_layers_matrices_and_shares(model, tmp_path, capsys):
     assert "100.0 %" in lines["all"]
 
 
+def test_inspect_forecasts_what_compress_then_writes(model, tmp_path, capsys):
+    goal = ["--rate", "0.6", "--num-clusters", "2"]
+    paths = [str(tmp_path / "model.keras"), str(tmp_path / "small.keras")]
+    assert main(["inspect", paths[0], *goal]) == 0
+    table = capsys.readouterr().out
+    report_file = str(tmp_path / "report.json")
+    assert main(["compress", *paths, *goal, "--report", report_file]) == 0
+    report = json.loads(Path(report_file).read_text())
+    lines = {line.split()[0]: line for line in table.splitlines()}
+    for layer in report["replaced"]:
+        assert f" {layer['ranks'][0]} " in lines[layer["path"]]
+        assert f"{layer['bytes_after']:,}" in lines[layer["path"]]
+    assert f" {report['bytes_after']:,} " in lines["all"]
+    assert "no rank at this rate" in lines["head"]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="no LiteRT, no ONNX")
+def test_export_writes_the_format_that_the_path_stands_for(model, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    assert main(["export", str(tmp_path / "model.keras"), str(path)]) == 0
+    assert path.stat().st_size > 0
+    assert main(["export", str(tmp_path / "model.keras"), str(path)]) == 1
+    assert "--force" in capsys.readouterr().err
+
+
 def compress_arguments(folder, *more):
     paths = [str(folder / "model.keras"), str(folder / "small.keras")]
     return ["compress", *paths, "--rate", "0.6", "--num-clusters", "2", *more]

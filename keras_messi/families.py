@@ -1,0 +1,66 @@
+"""The families of models: how each is opened, changed, and kept on disk."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_messi import huggingface
+from keras_messi.altered import all_layers
+from keras_messi.report import count_parameters, stored_bytes
+from keras_messi.saving import check_target, load_model, save_model, saved_size
+from keras_messi.surgery import Surgery, find_layers, replace_layers
+
+
+class Family(NamedTuple):
+    """What is done with the models of one kind.
+
+    Attributes:
+        surgery: How layers are found and replaced.
+        load: Gives the model at a path.
+        check_target: Raises an error unless a model can be written to a path.
+        save: Writes a model to a path; what the path of the original holds besides
+            weights, such as a tokenizer, comes along.
+    """
+
+    surgery: Surgery
+    load: Callable[[Path], Any]
+    check_target: Callable[[Path, bool], Any]
+    save: Callable[[Any, Path, Path, bool], None]
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model."""
+    # Keras's refuses what is no model at all.
+    return _TRANSFORMERS if huggingface.framework_of(model) else _KERAS
+
+
+def family_at(path: str | os.PathLike[str]) -> Family:
+    """The family of the model in a file or folder."""
+    return _TRANSFORMERS if Path(path).is_dir() else _KERAS
+
+
+def _stored_bytes(model: Any) -> int:
+    return stored_bytes(all_layers(model))
+
+
+def _check_file(path: Path, overwrite: bool) -> None:
+    check_target(path, ".keras", overwrite=overwrite)
+
+
+def _save_file(model: Any, path: Path, original: Path, overwrite: bool) -> None:
+    save_model(model, path, overwrite=overwrite)
+
+
+_KERAS = Family(
+    Surgery(find_layers, replace_layers, count_parameters, _stored_bytes, saved_size),
+    load_model,
+    _check_file,
+    _save_file,
+)
+_TRANSFORMERS = Family(
+    huggingface.SURGERY,
+    huggingface.from_pretrained,
+    huggingface.check_target,
+    huggingface.save,
+)

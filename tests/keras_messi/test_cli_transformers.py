@@ -1,0 +1,70 @@
+"""The command line on folders of Hugging Face transformers."""
+
+import json
+import os
+
+import keras
+import pytest
+
+from keras_messi import huggingface
+from keras_messi.cli import main
+from tests.keras_messi.test_exporting_transformers import PREFIX, inputs, logits
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as a hub has it: model, tokenizer, notes."""
+    keras.utils.set_random_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=300,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=48,
+    )
+    model = getattr(transformers, f"{PREFIX}BertForSequenceClassification")(config)
+    if PREFIX:
+        model.build_in_name_scope()
+    model.save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("[PAD]\nword\n")
+    return tmp_path / "bert"
+
+
+def test_inspect_names_the_layers_of_a_bert(folder, capsys):
+    assert main(["inspect", str(folder), "--rate", "0.4", "--num-clusters", "2"]) == 0
+    table = capsys.readouterr().out
+    (words,) = [x for x in table.splitlines() if "word_embeddings" in x.split()[0]]
+    assert "300 x 32" in words
+    assert "rate=0.4" in table
+
+
+def test_compress_writes_a_folder_that_loads(folder, tmp_path, capsys):
+    small = tmp_path / "small"
+    arguments = ["compress", str(folder), str(small), "--rate", "0.4"]
+    arguments += ["--num-clusters", "2", "--filters", "word_embeddings"]
+    assert main(arguments) == 0
+    assert "word_embeddings" in capsys.readouterr().out
+    assert (small / "vocab.txt").read_text() == "[PAD]\nword\n"
+    weights = ["config.json", "messi.safetensors", "vocab.txt"]
+    assert sorted(set(os.listdir(small)) - {"generation_config.json"}) == weights
+    assert json.loads((small / "config.json").read_text())["messi"]
+    model = huggingface.from_pretrained(small)
+    assert logits(model, inputs(2, 5)).shape == (2, 2)
+    assert main(arguments) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main([*arguments, "--force"]) == 0
+
+
+def test_a_plain_folder_is_never_overwritten(folder, tmp_path, capsys):
+    before = sorted(os.listdir(folder))
+    arguments = ["compress", str(folder), str(folder), "--rate", "0.4", "--force"]
+    assert main(arguments) == 1
+    assert "messi.safetensors" in capsys.readouterr().err
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_folder_without_a_model_is_named(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "config.json" in capsys.readouterr().err
