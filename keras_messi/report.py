@@ -178,7 +178,13 @@ def _skipped_table(layers: list[SkippedLayer]) -> str:
             f"{layer.reason}: {layer.detail}" if layer.detail else layer.reason,
         ]
         for layer in layers
+        if layer.reason != SkipReason.FILTERED_OUT
     ]
+    filtered_out = [x for x in layers if x.reason == SkipReason.FILTERED_OUT]
+    if filtered_out:  # no news to who wrote the filter
+        parameters = sum(layer.parameters for layer in filtered_out)
+        number = f"({len(filtered_out)} layers)"
+        rows.append([number, "", f"{parameters:,}", SkipReason.FILTERED_OUT])
     return format_table([heading, *rows])
 
 
