@@ -67,7 +67,8 @@ def farthest_labels(X, sample_weight, n_components, random_state):
         seed = _draw(sample_weight * costs, random_state)
         cosines = np.abs(directions @ directions[seed])
         cosines[sample_weight == 0] = -1
-        near = np.argsort(-cosines, kind="stable")[: dimension + _SPARE_ROWS]
+        n_near = min(dimension + _SPARE_ROWS, len(X))
+        near = np.argpartition(cosines, len(X) - n_near)[-n_near:]
         flat = fit_flat(X[near], sample_weight[near], dimension)
         distances[:, c] = squared_distances(X, [flat])[:, 0]
         costs = np.minimum(costs, distances[:, c])
@@ -161,9 +162,9 @@ def _drawn_starts(problem, init, n_starts, n_samples, random_state):
     for start in _kinds_of_start(init, n_starts, n_samples):
         if callable(start):
             labels = start(X, n_clusters, random_state)
+            yield check_labels(labels, len(X), n_clusters, "init")
         else:
-            labels = STARTS[start](X, weights, problem.n_components, random_state)
-        yield check_labels(labels, len(X), n_clusters, "init")
+            yield STARTS[start](X, weights, problem.n_components, random_state)
 
 
 def _kinds_of_start(init, n_starts, n_samples):
