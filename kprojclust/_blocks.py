@@ -62,8 +62,10 @@ class LocalRows:
 
     def blocks(self):
         """Yield the slice of each block, and its rows."""
-        size = block_rows(self.shape[1], self.dtype.itemsize)
-        for rows in batches(len(self), len(self) if self.in_memory else size):
+        size = len(self)
+        if not self.in_memory:
+            size = block_rows(self.shape[1], self.dtype.itemsize)
+        for rows in batches(len(self), size):
             yield rows, self.read(rows.start, rows.stop)
 
     def read(self, start, stop):

@@ -20,7 +20,7 @@ class Stack(NamedTuple):
     flats: list
     bases: np.ndarray  # (n_directions, n_features)
     sizes: list  # (n_clusters,) directions of each flat
-    along: np.ndarray  # flats whose basis has components, not normals
+    normals: list  # flats whose basis has normals, not components
     origin: np.ndarray | None  # (n_features,) amid the means, None if all are zero
     means: np.ndarray  # (n_clusters, n_features) less the origin
     shift: np.ndarray | None  # (n_directions,) coordinates of the means
@@ -29,7 +29,7 @@ class Stack(NamedTuple):
 def stack_flats(flats):
     """Put the flats into one Stack."""
     parts = [flat.basis for flat in flats]
-    along = np.array([c for c, f in enumerate(flats) if f.normals is None], np.intp)
+    normals = [c for c, flat in enumerate(flats) if flat.normals is not None]
     means, origin, shift = np.array([flat.mean for flat in flats]), None, None
     if means.any():
         # About a point amid the means, little is lost to cancellation.
@@ -37,7 +37,7 @@ def stack_flats(flats):
         means -= origin
         shift = np.concatenate([a @ b for a, b in zip(parts, means, strict=True)])
     sizes = list(map(len, parts))
-    return Stack(flats, np.concatenate(parts), sizes, along, origin, means, shift)
+    return Stack(flats, np.concatenate(parts), sizes, normals, origin, means, shift)
 
 
 def chunks(n_samples, stack):
@@ -97,10 +97,12 @@ def chunk_squared_distances(X, stack):
     coordinates = stack.bases @ X.T
     if stack.shift is not None:
         coordinates -= stack.shift[:, np.newaxis]
-    distances = _squared_lengths(coordinates, stack.sizes)
-    if len(stack.along):
-        _take_from_energies(distances, X, stack)
-    return distances
+    lengths = _squared_lengths(coordinates, stack.sizes)
+    if len(stack.normals) == len(stack.flats):
+        return lengths
+    across = _less_than_energies(lengths, X, stack)
+    across[stack.normals] = lengths[stack.normals]
+    return across
 
 
 def _squared_lengths(coordinates, sizes):
@@ -116,22 +118,20 @@ def _squared_lengths(coordinates, sizes):
     return lengths
 
 
-def _take_from_energies(lengths, X, stack):
-    """Turn squared lengths along flats into those across them, in place."""
-    along = stack.along
+def _less_than_energies(lengths, X, stack):
+    """Squared lengths across flats from those along them."""
     size = total = _energies(X)
     if stack.origin is not None:
-        means = stack.means[along]
-        size = size + _energies(means)[:, np.newaxis]
-        total = size - 2 * (means @ X.T)
-    across = total - lengths[along]
+        size = size + _energies(stack.means)[:, np.newaxis]
+        total = size - 2 * (stack.means @ X.T)
+    across = total - lengths
     near = across < _CANCELLATION * np.finfo(X.dtype).eps * size
+    near[stack.normals] = False
     for c in near.any(axis=1).nonzero()[0]:
         rows = near[c]
-        flat = stack.flats[along[c]]._replace(mean=stack.means[along[c]])
-        left = residuals(X[rows], flat)
-        across[c, rows] = _energies(left)
-    lengths[along] = across
+        flat = stack.flats[c]._replace(mean=stack.means[c])
+        across[c, rows] = _energies(residuals(X[rows], flat))
+    return across
 
 
 def _energies(X):

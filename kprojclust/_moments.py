@@ -136,7 +136,7 @@ def _moments_of_few(X, shares, origin):
         X = X - origin
         moments.sums[:] = shares @ X
     products = X[:, :, np.newaxis] * X[:, np.newaxis]
-    grams = shares @ products.reshape(len(X), -1)
+    grams = shares @ products.reshape(len(X), n_features**2)
     moments.grams[:] = grams.reshape(-1, n_features, n_features)
     return moments
 

@@ -60,7 +60,8 @@ class Scatter:
             self._set_to_zero(np.arange(self.n_clusters))
         self._add(totals.moments)
         # What rounding leaves of a cluster without rows is not one.
-        self._set_to_zero(np.flatnonzero(totals.sizes == 0))
+        if not totals.sizes.all():
+            self._set_to_zero(np.flatnonzero(totals.sizes == 0))
 
     def move(self, state, fill):
         """Take in that rows have new labels."""
