@@ -33,6 +33,41 @@ def test_every_start_finds_unequal_planted_subspaces(init):
     assert clustering_accuracy(y, model.labels_) > 0.99
 
 
+def starts_made(X, start, **options):
+    """Number of starts of a fit, all of them drawn by a given function."""
+    calls = []
+
+    def init(X, n_clusters, random_state):
+        calls.append(len(X))
+        return start(len(calls), random_state)
+
+    KSubspaces(3, 2, init=init, random_state=0, **options).fit(X)
+    return len(calls)
+
+
+def test_auto_makes_no_more_starts_once_three_led_to_the_best_clusters(planted):
+    X, y, _ = planted
+    assert starts_made(X, lambda n, _: y) == 3
+    assert starts_made(X, lambda n, _: (y + n) % 3) == 3  # by any names
+    assert starts_made(X, lambda n, _: y, n_init=5) == 5
+
+
+def test_auto_makes_all_starts_where_they_disagree():
+    X = np.random.default_rng(0).standard_normal((300, 10))
+    n_starts = starts_made(X, lambda n, random_state: random_state.randint(3, size=300))
+    assert n_starts == 10
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_auto_makes_no_more_starts_in_a_race_either(loss):
+    X, _, _ = make_subspaces(10_000, noise=0.02, random_state=0)
+
+    def start(n, random_state):
+        return random_state.randint(3, size=4096)
+
+    assert starts_made(X, start, loss=loss) < 10
+
+
 def test_bases_are_a_start(planted):
     X, y, components = planted
     model = KSubspaces(3, 2, init=components).fit(X)
