@@ -179,9 +179,7 @@ def _leading_eigenpairs(graph, degrees, n_vectors, random_state):
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         # It says how far from the tolerance the eigenvectors are.
         warnings.simplefilter("ignore", UserWarning)
-        values, vectors = lobpcg(
-            normalised, block, tol=_TOLERANCE, maxiter=_MAX_ITER
-        )
+        values, vectors = lobpcg(normalised, block, tol=_TOLERANCE, maxiter=_MAX_ITER)
     return values[:n_vectors], vectors[:, :n_vectors]
 
 

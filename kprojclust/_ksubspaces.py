@@ -310,7 +310,7 @@ class KSubspaces(
                 problem,
                 grounds,
                 starts(grounds.trial, self.init, n_starts, len(rows), random_state),
-                ENOUGH if self.n_init == "auto" else n_starts,
+                ENOUGH if self.n_init == "auto" else np.inf,
                 self.n_relocations,
                 max_iter=self.max_iter,
                 tol=self.tol,

@@ -39,10 +39,6 @@ class Moments(NamedTuple):
                 sums[here] += part
         return total
 
-    def __neg__(self):
-        """What takes these rows away when it is added."""
-        return Moments(self.clusters, -self.weights, -self.sums, -self.grams)
-
 
 def all_moments(X, before, after, n_clusters, origin):
     """Moments of all rows."""
@@ -51,26 +47,9 @@ def all_moments(X, before, after, n_clusters, origin):
 
 def moved_moments(X, before, after, n_clusters, origin):
     """Change of the moments where rows moved and their weights stayed."""
-    moved = before.labels != after.labels
-    if not moved.any():
-        return no_moments(X, before, after, n_clusters, origin)
-    if _are_few(X):
-        rows = moved.nonzero()[0]
-        labels, weights = after.labels[rows], after.row_weights[rows]
-        shares = _shares(labels, weights, n_clusters)
-        shares[before.labels[rows], np.arange(len(rows))] = -weights
-        return _moments_of_few(X[rows], shares, origin)
-    gained, lost = (
-        moments_by_cluster(
-            X,
-            state.row_weights,
-            np.where(moved, state.labels, -1),
-            n_clusters,
-            origin,
-        )
-        for state in (after, before)
+    return moments_of_moves(
+        X, after.row_weights, before.labels, after.labels, n_clusters, origin
     )
-    return gained + -lost
 
 
 def no_moments(X, before, after, n_clusters, origin):
@@ -86,7 +65,6 @@ def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
     X : ndarray of shape (n_samples, n_features)
     row_weights : ndarray of shape (n_samples,)
     labels : ndarray of shape (n_samples,)
-        Rows with a label below 0 are left out.
     n_clusters : int
     origin : ndarray of shape (n_features,) or None
         None is zero, and leaves the sums at zero.
@@ -95,23 +73,28 @@ def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
     -------
     moments : Moments
     """
-    counted = labels >= 0
     if _are_few(X):
-        if not counted.all():
-            X, row_weights, labels = X[counted], row_weights[counted], labels[counted]
-        return _moments_of_few(X, _shares(labels, row_weights, n_clusters), origin)
-    sizes = np.bincount(labels[counted], minlength=n_clusters)
-    moments = Moments.zeros(np.flatnonzero(sizes), X.shape[1])
+        shares = _shares(labels, row_weights, n_clusters)
+        return _moments_of_few(X, shares, origin)
+    sizes = np.bincount(labels, minlength=n_clusters)
+    return _moments_of_many(X, row_weights, {np.add: labels}, sizes, origin)
 
-    def add_tiles(i):
-        of_cluster = labels == moments.clusters[i]
-        for tile in tiles(*X.shape, X.itemsize):
-            rows = of_cluster[tile].nonzero()[0]
-            if len(rows):
-                _add_tile(moments, i, X[tile][rows], row_weights[tile][rows], origin)
 
-    parallel_map(add_tiles, range(len(moments.clusters)))
-    return moments
+def moments_of_moves(X, row_weights, old_labels, labels, n_clusters, origin):
+    """Change of the moments of each cluster as rows move; else as above."""
+    moved = old_labels != labels
+    rows = moved.nonzero()[0]
+    old, new = old_labels[rows], labels[rows]
+    if _are_few(X):
+        shares = _shares(new, row_weights[rows], n_clusters)
+        shares[old, np.arange(len(rows))] = -row_weights[rows]
+        return _moments_of_few(X[rows], shares, origin)
+    sizes = np.bincount(np.concatenate([old, new]), minlength=n_clusters)
+    moves = {
+        np.add: np.where(moved, labels, -1),
+        np.subtract: np.where(moved, old_labels, -1),
+    }
+    return _moments_of_many(X, row_weights, moves, sizes, origin)
 
 
 def _are_few(X):
@@ -141,12 +124,29 @@ def _moments_of_few(X, shares, origin):
     return moments
 
 
-def _add_tile(moments, i, X, weights, origin):
-    """Add rows, which are overwritten, to the i-th cluster."""
-    moments.weights[i] += weights.sum(dtype=np.float64)
+def _moments_of_many(X, row_weights, labels, sizes, origin):
+    """Of rows with labels of their own for each of the operations add and subtract."""
+    moments = Moments.zeros(np.flatnonzero(sizes), X.shape[1])
+
+    def sum_up(i):
+        for operation, of_rows in labels.items():
+            for tile in tiles(len(X), X.shape[1], X.itemsize):
+                rows = (of_rows[tile] == moments.clusters[i]).nonzero()[0]
+                if len(rows):
+                    Y, weights = X[tile][rows], row_weights[tile][rows]
+                    _take_in(moments, i, operation, Y, weights, origin)
+
+    parallel_map(sum_up, range(len(moments.clusters)))
+    return moments
+
+
+def _take_in(moments, i, operation, Y, weights, origin):
+    """Add or subtract rows, which are overwritten, of the i-th cluster."""
+    _, totals, sums, grams = moments
+    totals[i] = operation(totals[i], weights.sum(dtype=np.float64))
     if origin is not None:
-        X -= origin
-        moments.sums[i] += weights @ X
+        Y -= origin
+        operation(sums[i], weights @ Y, out=sums[i])
     if np.any(weights != 1):
-        X *= np.sqrt(weights)[:, np.newaxis]
-    moments.grams[i] += X.T @ X
+        Y *= np.sqrt(weights)[:, np.newaxis]
+    operation(grams[i], Y.T @ Y, out=grams[i])

@@ -7,7 +7,7 @@ import numpy as np
 from kprojclust._moments import (
     Moments,
     all_moments,
-    moments_by_cluster,
+    moments_of_moves,
     moved_moments,
 )
 from kprojclust._subspaces import Flat, principal_energies, spectra_of
@@ -65,17 +65,20 @@ class Scatter:
 
     def move(self, state, fill):
         """Take in that rows have new labels."""
-        gained, lost = (
-            moments_by_cluster(
-                fill.X, fill.row_weights, labels, self.n_clusters, self.origin
-            )
-            for labels in (fill.labels, fill.old_labels)
+        change = moments_of_moves(
+            fill.X,
+            fill.row_weights,
+            fill.old_labels,
+            fill.labels,
+            self.n_clusters,
+            self.origin,
         )
-        self._add(gained + -lost)
+        self._add(change)
 
     def _add(self, change):
-        for sums, part in zip(self._moments[1:], change[1:], strict=True):
-            sums[change.clusters] += part
+        for i, c in enumerate(change.clusters):
+            for sums, part in zip(self._moments[1:], change[1:], strict=True):
+                sums[c] += part[i]
         self._forget(change.clusters)
 
     def _set_to_zero(self, clusters):
@@ -100,7 +103,8 @@ class Scatter:
         return self._spectra
 
     def _spectra_of(self, clusters):
-        return spectra_of(*self._centred(clusters), self.dtype)
+        means, grams = self._centred(clusters)
+        return spectra_of(means, grams, self.dtype)
 
     def flats(self, n_components):
         """Flat of each cluster, of given dimensions."""
@@ -159,7 +163,9 @@ class Scatter:
         if self.origin is None:
             return np.zeros(sums.shape, self.dtype), grams
         there = (weights > 0)[..., np.newaxis]
-        shift = np.divide(sums, weights[..., np.newaxis], np.zeros_like(sums), where=there)
+        shift = np.divide(
+            sums, weights[..., np.newaxis], np.zeros_like(sums), where=there
+        )
         grams = grams - sums[..., np.newaxis] * shift[..., np.newaxis, :]
         return np.where(there, self.origin + shift, 0).astype(self.dtype), grams
 

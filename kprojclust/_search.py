@@ -130,7 +130,7 @@ def search(
     grounds : Grounds
     starts : iterable of ndarray of shape (n_samples,) or of list of Flat
         For the rows of the trial.
-    enough : int
+    enough : int or np.inf
         Runs that end at the same best clusters after which no more starts are tried.
     n_relocations : int
         Largest number of relocations of clusters at the end; without a budget only.
