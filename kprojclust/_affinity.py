@@ -123,7 +123,7 @@ def keep_largest(affinity, n_kept):
     return graph
 
 
-def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_init=5):
+def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_init=10):
     """Cut a graph into clusters: normalised cuts by weighted k-means.
 
     The rows of the leading eigenvectors of D^-1/2 (A + A') D^-1/2, scaled by the

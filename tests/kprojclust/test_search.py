@@ -50,6 +50,7 @@ def test_auto_makes_no_more_starts_once_three_led_to_the_best_clusters(planted):
     assert starts_made(X, lambda n, _: y) == 3
     assert starts_made(X, lambda n, _: (y + n) % 3) == 3  # by any names
     assert starts_made(X, lambda n, _: y, n_init=5) == 5
+    assert starts_made(X, lambda n, _: y, max_parameters=1000) == 10
 
 
 def test_auto_makes_all_starts_where_they_disagree():
