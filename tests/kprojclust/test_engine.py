@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 import kprojclust._em
 from competitors import plain_loop
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
-from kprojclust._scan import e_step
+from kprojclust._scan import _first_smallest, e_step
 from kprojclust._scatter import Scatter
 from kprojclust._search import lay_out
 from tests.kprojclust.problems import squared_problem
@@ -157,6 +157,13 @@ def test_nearly_nothing_left_over_settles_in_float32(affine, noise, shape):
     assert np.array_equal(model.labels_, y)
     assert model.n_iter_ < 30
     assert min(model.loss_curve_) >= 0
+
+
+def test_the_first_of_equal_costs_wins_in_every_column():
+    costs = np.random.default_rng(0).integers(4, size=(7, 500)).astype(np.float32)
+    labels, least = _first_smallest(costs)
+    assert np.array_equal(labels, costs.argmin(axis=0))
+    assert np.array_equal(least, costs.min(axis=0))
 
 
 def reaches_of(monkeypatch):

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
 from kprojclust._distances import squared_distances
 from kprojclust._em import run_em
-from kprojclust._exchange import exchange_clusters
+from kprojclust._exchange import _best_swap, exchange_clusters
 from kprojclust._init import automatic_starts
 from tests.kprojclust.problems import squared_problem
 
@@ -105,6 +105,23 @@ def test_an_exchange_puts_together_what_two_runs_found(planted):
     flats = exchange_clusters(problem, first, second, 1e-9)
     assert np.array_equal(squared_distances(X, flats).argmin(axis=1), y)
     assert exchange_clusters(problem, truth, junk, 1e-9) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_swap_is_the_best_of_all(seed):
+    rng = np.random.default_rng(seed)
+    costs, dimensions = rng.uniform(size=(9, 30)), rng.integers(1, 3, size=9)
+    chosen = rng.permutation(9)[:4]
+    swaps = {}
+    for slot, old in enumerate(chosen):
+        for new in set(range(9)) - set(chosen):
+            if dimensions[new] == dimensions[old]:
+                kept = [*np.delete(chosen, slot), new]
+                swaps[costs[kept].min(axis=0).sum()] = (slot, new)
+    objective, *swap = _best_swap(costs, chosen, dimensions)
+    assert objective == pytest.approx(min(swaps))
+    assert tuple(swap) == swaps[min(swaps)]
+    assert _best_swap(costs, chosen, np.isin(np.arange(9), chosen)) is None
 
 
 def test_an_exchange_never_mixes_dimensions():
