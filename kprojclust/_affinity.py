@@ -16,9 +16,11 @@ from kprojclust._tiles import row_blocks
 # Up to this size a dense eigenproblem is as fast as an iterative one.
 _DENSE = 500
 
-# Eigenvectors that are iterated beyond those wanted, and the accuracy of all of them.
+# Eigenvectors that are iterated beyond those wanted, the accuracy of all of them, and
+# the iterations after which they are good enough to cluster.
 _GUARD = 5
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-3
+_MAX_ITER = 50
 
 # Below this share of the largest, an eigenvalue of the rows is rounding noise.
 _RANK = 1e-10
@@ -175,9 +177,9 @@ def _leading_eigenpairs(graph, degrees, n_vectors, random_state):
     block = random_state.standard_normal((n_samples, n_block))
     # Threads cost more than they save on matrices this thin.
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
-        # Eigenvectors short of the tolerance are still good enough to cluster.
+        # It says how far from the tolerance the eigenvectors are.
         warnings.simplefilter("ignore", UserWarning)
-        values, vectors = lobpcg(normalised, block, tol=_TOLERANCE, maxiter=200)
+        values, vectors = lobpcg(normalised, block, tol=_TOLERANCE, maxiter=_MAX_ITER)
     return values[:n_vectors], vectors[:, :n_vectors]
 
 

@@ -10,11 +10,10 @@ import mmap
 from pathlib import Path
 
 import numpy as np
-from sklearn.utils import gen_batches
 from sklearn.utils.random import sample_without_replacement
 
-from kprojclust._problem import RowState
-from kprojclust._tiles import block_rows
+from kprojclust._problem import RowState, is_constant
+from kprojclust._tiles import batches, block_rows
 
 
 class LocalRows:
@@ -63,8 +62,10 @@ class LocalRows:
 
     def blocks(self):
         """Yield the slice of each block, and its rows."""
-        size = block_rows(self.shape[1], self.dtype.itemsize)
-        for rows in gen_batches(len(self), len(self) if self.in_memory else size):
+        size = len(self)
+        if not self.in_memory:
+            size = block_rows(self.shape[1], self.dtype.itemsize)
+        for rows in batches(len(self), size):
             yield rows, self.read(rows.start, rows.stop)
 
     def read(self, start, stop):
@@ -168,14 +169,14 @@ class LocalRows:
 
 def weights_at(sample_weight, indices):
     """Weights of some rows; a constant one still takes no memory."""
-    if sample_weight.strides == (0,):
+    if is_constant(sample_weight):
         return sample_weight[: len(indices)]
     return sample_weight[indices]
 
 
 def draw_rows(sample_weight, n_rows, random_state):
     """Indices of that many different rows with a weight, or of all of them."""
-    if sample_weight.strides == (0,):
+    if is_constant(sample_weight):
         n_samples = len(sample_weight)
         return sample_without_replacement(n_samples, n_rows, random_state=random_state)
     return random_state.permutation(np.flatnonzero(sample_weight > 0))[:n_rows]

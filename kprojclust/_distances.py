@@ -3,13 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils import gen_batches
-from sklearn.utils.extmath import row_norms
 
 from kprojclust._minkowski import minkowski_distances
 from kprojclust._subspaces import residuals
 from kprojclust._threads import parallel_map
-from kprojclust._tiles import chunk_rows
+from kprojclust._tiles import batches, chunk_rows
 
 # Below this share of |a|^2, times the machine epsilon, |a|^2 - |V a|^2 has lost about
 # three digits to cancellation, and the residual is formed explicitly instead.
@@ -21,33 +19,32 @@ class Stack(NamedTuple):
 
     flats: list
     bases: np.ndarray  # (n_directions, n_features)
-    stops: np.ndarray  # (n_clusters + 1,) where each flat begins
-    along: np.ndarray  # (n_clusters,) whether the basis has components, not normals
+    sizes: list  # (n_clusters,) directions of each flat
+    normals: list  # flats whose basis has normals, not components
     origin: np.ndarray | None  # (n_features,) amid the means, None if all are zero
     means: np.ndarray  # (n_clusters, n_features) less the origin
+    shift: np.ndarray | None  # (n_directions,) coordinates of the means
 
 
 def stack_flats(flats):
     """Put the flats into one Stack."""
     parts = [flat.basis for flat in flats]
-    stops = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-    along = np.array([flat.normals is None for flat in flats])
-    means = np.array([flat.mean for flat in flats])
-    # About a point amid the means, little is lost to cancellation.
-    origin = means.mean(axis=0) if means.any() else None
-    if origin is not None:
+    normals = [c for c, flat in enumerate(flats) if flat.normals is not None]
+    means, origin, shift = np.array([flat.mean for flat in flats]), None, None
+    if means.any():
+        # About a point amid the means, little is lost to cancellation.
+        origin = means.mean(axis=0)
         means -= origin
-    return Stack(flats, np.concatenate(parts), stops, along, origin, means)
+        shift = np.concatenate([a @ b for a, b in zip(parts, means, strict=True)])
+    sizes = list(map(len, parts))
+    return Stack(flats, np.concatenate(parts), sizes, normals, origin, means, shift)
 
 
 def chunks(n_samples, stack):
     """Slices of rows to handle at once."""
     n_directions, n_features = stack.bases.shape
-    if not n_samples:
-        return []
-    return gen_batches(
-        n_samples, chunk_rows(n_directions, n_features, stack.bases.itemsize)
-    )
+    size = chunk_rows(n_directions, n_features, stack.bases.itemsize)
+    return batches(n_samples, size)
 
 
 def squared_distances(X, flats):
@@ -98,30 +95,44 @@ def chunk_squared_distances(X, stack):
     if stack.origin is not None:
         X = X - stack.origin
     coordinates = stack.bases @ X.T
-    distances = np.empty((len(stack.flats), len(X)), dtype=X.dtype)
-    for c, flat in enumerate(stack.flats):
-        own = coordinates[stack.stops[c] : stack.stops[c + 1]]
-        if stack.origin is not None:
-            own -= (flat.basis @ stack.means[c])[:, np.newaxis]
-        np.einsum("jb,jb->b", own, own, out=distances[c])
-    if stack.along.any():
-        _take_from_energies(distances, X, stack)
-    return distances
+    if stack.shift is not None:
+        coordinates -= stack.shift[:, np.newaxis]
+    lengths = _squared_lengths(coordinates, stack.sizes)
+    if len(stack.normals) == len(stack.flats):
+        return lengths
+    across = _less_than_energies(lengths, X, stack)
+    across[stack.normals] = lengths[stack.normals]
+    return across
 
 
-def _take_from_energies(lengths, X, stack):
-    """Turn squared lengths along flats into those across them, in place."""
-    along = np.flatnonzero(stack.along)
-    size = total = row_norms(X, squared=True)[np.newaxis]
+def _squared_lengths(coordinates, sizes):
+    """Of the coordinates in each flat: shape (n_clusters, n_samples)."""
+    n_clusters, n_samples = len(sizes), coordinates.shape[1]
+    if min(sizes) == max(sizes):
+        own = coordinates.reshape(n_clusters, sizes[0], n_samples)
+        return np.einsum("cjb,cjb->cb", own, own)
+    lengths = np.empty((n_clusters, n_samples), dtype=coordinates.dtype)
+    parts = np.split(coordinates, np.cumsum(sizes)[:-1])
+    for own, out in zip(parts, lengths, strict=True):
+        np.einsum("jb,jb->b", own, own, out=out)
+    return lengths
+
+
+def _less_than_energies(lengths, X, stack):
+    """Squared lengths across flats from those along them."""
+    size = total = _energies(X)
     if stack.origin is not None:
-        means = stack.means[along]
-        size = size + row_norms(means, squared=True)[:, np.newaxis]
-        total = size - 2 * (means @ X.T)
-    across = total - lengths[along]
+        size = size + _energies(stack.means)[:, np.newaxis]
+        total = size - 2 * (stack.means @ X.T)
+    across = total - lengths
     near = across < _CANCELLATION * np.finfo(X.dtype).eps * size
-    for c in np.flatnonzero(near.any(axis=1)):
+    near[stack.normals] = False
+    for c in near.any(axis=1).nonzero()[0]:
         rows = near[c]
-        flat = stack.flats[along[c]]._replace(mean=stack.means[along[c]])
-        left = residuals(X[rows], flat)
-        across[c, rows] = row_norms(left, squared=True)
-    lengths[along] = across
+        flat = stack.flats[c]._replace(mean=stack.means[c])
+        across[c, rows] = _energies(residuals(X[rows], flat))
+    return across
+
+
+def _energies(X):
+    return np.einsum("ij,ij->i", X, X)

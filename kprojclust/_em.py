@@ -173,7 +173,7 @@ class _Descent:
             self._criterion(),
             statistics.collect,
             statistics.origin,
-            reach,
+            reach if self.may_wait() else None,
         )
         statistics.update(self.state, self.totals)
         self.fill_before = self.fill

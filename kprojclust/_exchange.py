@@ -30,11 +30,12 @@ def exchange_clusters(problem, flats, others, least_gain):
     """
     n_clusters, everyone = len(flats), [*flats, *others]
     distances = distances_to_flats(problem.rows.X, everyone, problem.p)
-    costs = problem.loss.rho(distances).astype(np.float64)
-    costs *= problem.rows.sample_weight[:, np.newaxis]
+    # Flat by flat, so that all that follows runs along the rows.
+    costs = problem.loss.rho(distances).T.astype(np.float64, order="C")
+    costs *= problem.rows.sample_weight
     dimensions = dimensions_of(everyone)
     chosen = np.arange(n_clusters)
-    objective = before = costs[:, chosen].min(axis=1).sum()
+    objective = before = costs[chosen].min(axis=0).sum()
     for _ in range(n_clusters):
         swap = _best_swap(costs, chosen, dimensions)
         if swap is None or swap[0] >= objective:
@@ -47,19 +48,23 @@ def exchange_clusters(problem, flats, others, least_gain):
 
 
 def _best_swap(costs, chosen, dimensions):
-    """Objective, slot and newcomer of the best single swap, None if there is none."""
-    best = None
-    newcomers = np.setdiff1d(np.arange(costs.shape[1]), chosen)
-    for slot in range(len(chosen)):
-        rest = np.delete(chosen, slot)
-        fits = newcomers[dimensions[newcomers] == dimensions[chosen[slot]]]
-        if not len(fits):
-            continue
-        floor = np.full(len(costs), np.inf)
-        if len(rest):
-            floor = costs[:, rest].min(axis=1)
-        totals = np.minimum(costs[:, fits], floor[:, np.newaxis]).sum(axis=0)
-        leader = int(np.argmin(totals))
-        if best is None or totals[leader] < best[0]:
-            best = float(totals[leader]), slot, int(fits[leader])
-    return best
+    """Objective, slot and newcomer of the best single swap, None if there is none.
+
+    Whatever leaves, a row costs no more than its best flat and the newcomer allow. If
+    that best flat is the one to leave, it costs more: by what is added up here.
+    """
+    newcomers = np.setdiff1d(np.arange(len(costs)), chosen)
+    slots, rows = np.arange(len(chosen)), np.arange(costs.shape[1])
+    own = costs[chosen]
+    nearest = own.argmin(axis=0)
+    best = own[nearest, rows]
+    own[nearest, rows] = np.inf
+    kept = np.minimum(costs[newcomers], best)
+    lost = np.minimum(costs[newcomers], own.min(axis=0)) - kept
+    totals = lost @ np.equal.outer(slots, nearest).astype(np.float64).T
+    totals += kept.sum(axis=1)[:, np.newaxis]
+    totals[dimensions[newcomers][:, np.newaxis] != dimensions[chosen]] = np.inf
+    newcomer, slot = np.unravel_index(totals.argmin(), totals.shape)
+    if totals[newcomer, slot] == np.inf:
+        return None
+    return float(totals[newcomer, slot]), int(slot), int(newcomers[newcomer])

@@ -17,7 +17,6 @@ from kprojclust._affinity import (
     ridge_directions,
     spectral_clusters,
 )
-from kprojclust._distances import squared_distances
 from kprojclust._subspaces import Flat, fit_flat
 from kprojclust._validation import check_bases, check_labels, is_list_of_bases
 
@@ -61,15 +60,20 @@ def farthest_labels(X, sample_weight, n_components, random_state):
        Seeding", SODA 2007. https://dl.acm.org/doi/10.5555/1283383.1283494
     """
     directions = normalize(X)
-    costs = row_norms(X, squared=True)
+    energies = costs = row_norms(X, squared=True)
+    weightless = sample_weight == 0
     distances = np.empty((len(X), len(n_components)), dtype=X.dtype)
     for c, dimension in enumerate(n_components):
         seed = _draw(sample_weight * costs, random_state)
         cosines = np.abs(directions @ directions[seed])
-        cosines[sample_weight == 0] = -1
-        near = np.argsort(-cosines, kind="stable")[: dimension + _SPARE_ROWS]
+        cosines[weightless] = -1
+        n_near = min(dimension + _SPARE_ROWS, len(X))
+        near = np.argpartition(cosines, len(X) - n_near)[-n_near:]
         flat = fit_flat(X[near], sample_weight[near], dimension)
-        distances[:, c] = squared_distances(X, [flat])[:, 0]
+        coordinates = X @ flat.components.T
+        along = np.einsum("ij,ij->i", coordinates, coordinates)
+        # Digits lost to cancellation do not matter here.
+        distances[:, c] = np.maximum(energies - along, 0)
         costs = np.minimum(costs, distances[:, c])
     return np.argmin(distances, axis=1)
 
@@ -161,9 +165,9 @@ def _drawn_starts(problem, init, n_starts, n_samples, random_state):
     for start in _kinds_of_start(init, n_starts, n_samples):
         if callable(start):
             labels = start(X, n_clusters, random_state)
+            yield check_labels(labels, len(X), n_clusters, "init")
         else:
-            labels = STARTS[start](X, weights, problem.n_components, random_state)
-        yield check_labels(labels, len(X), n_clusters, "init")
+            yield STARTS[start](X, weights, problem.n_components, random_state)
 
 
 def _kinds_of_start(init, n_starts, n_samples):

@@ -19,7 +19,7 @@ from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
 from kprojclust._problem import Problem, refits_from_rows, stored_numbers
 from kprojclust._rows import check_rows, check_training_rows
 from kprojclust._scan import Criterion, all_distances, nearest_labels
-from kprojclust._search import automatic_number, lay_out, search
+from kprojclust._search import ENOUGH, automatic_number, lay_out, search
 from kprojclust._subspaces import dimensions_of
 from kprojclust._threads import own_threads
 from kprojclust._validation import (
@@ -109,11 +109,13 @@ class KSubspaces(
 
     n_init : int or "auto", default="auto"
         Number of starts, of which the one with the lowest objective is kept, after an
-        exchange of clusters with the others where that lowers it further. "auto" is 1
-        where ``init`` is an array or a list and 10 otherwise. Where there are more
-        than 8192 rows, and 800 for each cluster, several starts race on a sample of the
-        rows, the one that serves another sample best goes on with all rows, and "auto"
-        is as little as 4 if the subspaces are large for the sample.
+        exchange of clusters with the others where that lowers it further. Where there
+        are more than 8192 rows, and 800 for each cluster, several starts race on a
+        sample of the rows, and the one that serves another sample best goes on with all
+        rows. "auto" is 1 where ``init`` is an array or a list. Otherwise it is 10, or
+        as little as 4 if the subspaces are large for the sample of a race. Without
+        ``max_parameters`` no more starts are made once three of them led to the same
+        clusters, the best so far.
 
     n_relocations : int, default=0
         Largest number of times that, from the best start, the cluster that is missed
@@ -309,6 +311,7 @@ class KSubspaces(
                 problem,
                 grounds,
                 starts(grounds.trial, self.init, n_starts, len(rows), random_state),
+                self._enough(),
                 self.n_relocations,
                 max_iter=self.max_iter,
                 tol=self.tol,
@@ -424,6 +427,12 @@ class KSubspaces(
         if is_given(self.init) or self.n_clusters == 1:
             return 0
         return automatic_number(problem) if self.n_init == "auto" else self.n_init
+
+    def _enough(self):
+        """Number of starts that must agree for the others to be left out."""
+        # Rows that pay for their dimensions hardly move: starts agree too easily.
+        free = self.n_init == "auto" and self.max_parameters is None
+        return ENOUGH if free else np.inf
 
     def _problem(self, rows):
         n_features = rows.shape[1]

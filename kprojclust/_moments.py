@@ -15,136 +15,138 @@ _FEW_PRODUCTS = 2**20
 
 
 class Moments(NamedTuple):
-    """Weighted sums over some rows a, less an origin o: 1, a - o, (a - o)(a - o)'."""
+    """Weighted sums over the rows a of some clusters, less an origin o."""
 
-    weight: float
-    sums: np.ndarray  # (n_features,)
-    gram: np.ndarray  # (n_features, n_features)
+    clusters: np.ndarray  # (n_present,) which ones, ascending; of the others all are 0
+    weights: np.ndarray  # (n_present,) of 1
+    sums: np.ndarray  # (n_present, n_features) of a - o; 0 where o is None
+    grams: np.ndarray  # (n_present, n_features, n_features) of (a - o)(a - o)'
+
+    @classmethod
+    def zeros(cls, clusters, n_features):
+        """Of clusters without rows."""
+        shape = len(clusters), n_features
+        sums = np.zeros(shape[:1]), np.zeros(shape), np.zeros((*shape, n_features))
+        return cls(np.asarray(clusters, dtype=np.intp), *sums)
 
     def __add__(self, other):  # type: ignore[override]
         """Of the rows of both."""
-        return Moments(*(a + b for a, b in zip(self, other, strict=True)))
+        clusters = np.union1d(self.clusters, other.clusters)
+        total = Moments.zeros(clusters, self.sums.shape[1])
+        for moments in (self, other):
+            here = np.searchsorted(clusters, moments.clusters)
+            for sums, part in zip(total[1:], moments[1:], strict=True):
+                sums[here] += part
+        return total
 
-    def __sub__(self, other):
-        """Without the rows of the other."""
-        return self + other.negative()
 
-    def negative(self):
-        """What takes these rows away when it is added."""
-        return Moments(-self.weight, -self.sums, -self.gram)
+def all_moments(X, before, after, n_clusters, origin):
+    """Moments of all rows."""
+    return moments_by_cluster(X, after.row_weights, after.labels, n_clusters, origin)
+
+
+def moved_moments(X, before, after, n_clusters, origin):
+    """Change of the moments where rows moved and their weights stayed."""
+    return moments_of_moves(
+        X, after.row_weights, before.labels, after.labels, n_clusters, origin
+    )
+
+
+def no_moments(X, before, after, n_clusters, origin):
+    """Nothing, for refits that look at the rows themselves."""
+    return Moments.zeros([], X.shape[1])
 
 
 def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
-    """Moments of the rows of each cluster, None for a cluster without rows.
+    """Moments of the rows of each cluster.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     row_weights : ndarray of shape (n_samples,)
     labels : ndarray of shape (n_samples,)
-        Rows with a label below 0 are left out.
     n_clusters : int
     origin : ndarray of shape (n_features,) or None
         None is zero, and leaves the sums at zero.
 
     Returns
     -------
-    moments : tuple of Moments or None, of length n_clusters
+    moments : Moments
     """
-    if X.shape[0] * X.shape[1] ** 2 <= _FEW_PRODUCTS:
-        return _moments_of_few(X, row_weights, labels, n_clusters, origin)
-    sizes = np.bincount(labels[labels >= 0], minlength=n_clusters)
-    present = np.flatnonzero(sizes)
-    moments = [None] * n_clusters
-    found = parallel_map(lambda c: _moments(X, row_weights, labels, c, origin), present)
-    for c, of_cluster in zip(present, found, strict=True):
-        moments[c] = of_cluster
-    return tuple(moments)
-
-
-def _moments_of_few(X, row_weights, labels, n_clusters, origin):
-    """The same for all clusters at once: little data should cost few calls."""
-    rows = (labels >= 0).nonzero()[0]
-    Y, weights, labels = X[rows], row_weights[rows], labels[rows]
-    sums = np.zeros((n_clusters, X.shape[1]))
-    shares = np.zeros((n_clusters, len(rows)), dtype=X.dtype)
-    shares[labels, np.arange(len(rows))] = weights
-    if origin is not None:
-        Y -= origin
-        sums += shares @ Y
-    d = X.shape[1]
-    products = (Y[:, :, np.newaxis] * Y[:, np.newaxis]).reshape(len(rows), d * d)
-    grams = (shares @ products).astype(np.float64).reshape(n_clusters, d, d)
-    totals = np.bincount(labels, weights, minlength=n_clusters)
+    if _are_few(X):
+        shares = _shares(labels, row_weights, n_clusters)
+        return _moments_of_few(X, shares, origin)
     sizes = np.bincount(labels, minlength=n_clusters)
-    return tuple(
-        Moments(total, sums[c], grams[c]) if sizes[c] else None
-        for c, total in enumerate(totals)
-    )
+    return _moments_of_many(X, row_weights, {np.add: labels}, sizes, origin)
 
 
-def _moments(X, row_weights, labels, c, origin):
-    n_samples, n_features = X.shape
-    found = None
-    for tile in tiles(n_samples, n_features, X.itemsize):
-        members = (labels[tile] == c).nonzero()[0]
-        if len(members):
-            Y, weights = X[tile][members], row_weights[tile][members]
-            moments = _moments_of_tile(Y, weights, origin)
-            found = moments if found is None else found + moments
-    return found
+def moments_of_moves(X, row_weights, old_labels, labels, n_clusters, origin):
+    """Change of the moments of each cluster as rows move; else as above."""
+    moved = old_labels != labels
+    rows = moved.nonzero()[0]
+    old, new = old_labels[rows], labels[rows]
+    if _are_few(X):
+        shares = _shares(new, row_weights[rows], n_clusters)
+        shares[old, np.arange(len(rows))] = -row_weights[rows]
+        return _moments_of_few(X[rows], shares, origin)
+    sizes = np.bincount(np.concatenate([old, new]), minlength=n_clusters)
+    moves = {
+        np.add: np.where(moved, labels, -1),
+        np.subtract: np.where(moved, old_labels, -1),
+    }
+    return _moments_of_many(X, row_weights, moves, sizes, origin)
 
 
-def _moments_of_tile(Y, weights, origin):
-    """Moments of all rows of Y, which is overwritten."""
-    sums = np.zeros(Y.shape[1])
+def _are_few(X):
+    return X.shape[0] * X.shape[1] ** 2 <= _FEW_PRODUCTS
+
+
+def _shares(labels, row_weights, n_clusters):
+    """Weight of each row in each cluster: shape (n_clusters, n_rows)."""
+    shares = np.zeros((n_clusters, len(labels)), dtype=row_weights.dtype)
+    shares[labels, np.arange(len(labels))] = row_weights
+    return shares
+
+
+def _moments_of_few(X, shares, origin):
+    """Of all clusters at once: little data should cost few calls."""
+    clusters = shares.any(axis=1).nonzero()[0]
+    n_features = X.shape[1]
+    shares = shares[clusters]
+    moments = Moments.zeros(clusters, n_features)
+    moments.weights[:] = shares.sum(axis=1, dtype=np.float64)
+    if origin is not None:
+        X = X - origin
+        moments.sums[:] = shares @ X
+    products = X[:, :, np.newaxis] * X[:, np.newaxis]
+    grams = shares @ products.reshape(len(X), n_features**2)
+    moments.grams[:] = grams.reshape(-1, n_features, n_features)
+    return moments
+
+
+def _moments_of_many(X, row_weights, labels, sizes, origin):
+    """Of rows with labels of their own for each of the operations add and subtract."""
+    moments = Moments.zeros(np.flatnonzero(sizes), X.shape[1])
+
+    def sum_up(i):
+        for operation, of_rows in labels.items():
+            for tile in tiles(len(X), X.shape[1], X.itemsize):
+                rows = (of_rows[tile] == moments.clusters[i]).nonzero()[0]
+                if len(rows):
+                    Y, weights = X[tile][rows], row_weights[tile][rows]
+                    _take_in(moments, i, operation, Y, weights, origin)
+
+    parallel_map(sum_up, range(len(moments.clusters)))
+    return moments
+
+
+def _take_in(moments, i, operation, Y, weights, origin):
+    """Add or subtract rows, which are overwritten, of the i-th cluster."""
+    _, totals, sums, grams = moments
+    totals[i] = operation(totals[i], weights.sum(dtype=np.float64))
     if origin is not None:
         Y -= origin
-        sums += weights @ Y
+        operation(sums[i], weights @ Y, out=sums[i])
     if np.any(weights != 1):
         Y *= np.sqrt(weights)[:, np.newaxis]
-    return Moments(weights.sum(dtype=np.float64), sums, (Y.T @ Y).astype(np.float64))
-
-
-def add_moments(moments, others):
-    """Cluster by cluster; None has no rows."""
-    return tuple(
-        a if b is None else b if a is None else a + b
-        for a, b in zip(moments, others, strict=True)
-    )
-
-
-def subtract_moments(moments, others):
-    """Cluster by cluster; None has no rows."""
-    return tuple(
-        a if b is None else b.negative() if a is None else a - b
-        for a, b in zip(moments, others, strict=True)
-    )
-
-
-def no_moments(X, before, after, n_clusters, origin):
-    """Nothing, for refits that look at the rows themselves."""
-    return (None,) * n_clusters
-
-
-def moved_moments(X, before, after, n_clusters, origin):
-    """Change of the moments where rows moved and their weights stayed."""
-    moved = before.labels != after.labels
-    if not moved.any():
-        return (None,) * n_clusters
-    gained, lost = (
-        moments_by_cluster(
-            X,
-            state.row_weights,
-            np.where(moved, state.labels, -1),
-            n_clusters,
-            origin,
-        )
-        for state in (after, before)
-    )
-    return subtract_moments(gained, lost)
-
-
-def all_moments(X, before, after, n_clusters, origin):
-    """Moments of all rows."""
-    return moments_by_cluster(X, after.row_weights, after.labels, n_clusters, origin)
+    operation(grams[i], Y.T @ Y, out=grams[i])

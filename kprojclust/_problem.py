@@ -48,6 +48,11 @@ class RowState(NamedTuple):
     row_weights: np.ndarray  # (n_samples,) weight in the next refit
 
 
+def is_constant(sample_weight):
+    """Whether no weights were given, so that all are one."""
+    return sample_weight.strides == (0,)
+
+
 def majorising_weights(sample_weight, loss, residuals):
     """Sample weights times the slopes of the loss over the squared residuals."""
     weights = sample_weight * loss.weights(residuals)

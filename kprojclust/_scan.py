@@ -13,8 +13,8 @@ from kprojclust._distances import (
     distances_to_flats,
     stack_flats,
 )
-from kprojclust._moments import add_moments
-from kprojclust._problem import RowState, majorising_weights
+from kprojclust._moments import Moments
+from kprojclust._problem import RowState, is_constant, majorising_weights
 from kprojclust._subspaces import dimensions_of
 from kprojclust._threads import own_threads, parallel_map
 from kprojclust.losses import SquaredLoss
@@ -28,7 +28,7 @@ class Totals(NamedTuple):
     sizes: np.ndarray  # (n_clusters,) rows
     members: np.ndarray  # (n_clusters,) rows with a weight
     weights: np.ndarray  # (n_clusters,) sample weight
-    moments: Any  # of the clusters, or their change
+    moments: Moments  # of the clusters, or their change
 
     def __add__(self, other):  # type: ignore[override]
         """Of the rows of both."""
@@ -38,7 +38,7 @@ class Totals(NamedTuple):
             self.sizes + other.sizes,
             self.members + other.members,
             self.weights + other.weights,
-            add_moments(self.moments, other.moments),
+            self.moments + other.moments,
         )
 
 
@@ -50,7 +50,7 @@ class Criterion(NamedTuple):
     price: float  # of each coordinate; 0 without a budget
 
 
-def nearest_flats(X, sample_weight, flats, criterion, rows=None):
+def nearest_flats(X, sample_weight, flats, criterion, rows=None, with_gaps=False):
     """Cluster of each row, the distance to its flat, and how clear the case is.
 
     The cluster of least w rho(distance) plus the price of the coordinates, which
@@ -64,6 +64,8 @@ def nearest_flats(X, sample_weight, flats, criterion, rows=None):
     criterion : Criterion
     rows : ndarray of shape (n_rows,), optional
         Indices of the rows to look at; None is all.
+    with_gaps : bool
+        Whether gaps are wanted; without, they are zeros.
 
     Returns
     -------
@@ -73,34 +75,45 @@ def nearest_flats(X, sample_weight, flats, criterion, rows=None):
         1 - residual / distance to the next best flat.
     """
     stack = stack_flats(flats)
-    rent = (criterion.price * dimensions_of(flats))[:, np.newaxis]
+    rent = criterion.price * dimensions_of(flats)
     n_rows = len(X) if rows is None else len(rows)
     labels = np.empty(n_rows, dtype=np.int32)
-    residuals, gaps = np.empty((2, n_rows), dtype=X.dtype)
+    residuals, gaps = np.zeros((2, n_rows), dtype=X.dtype)
 
     def assign(chunk):
         here = chunk if rows is None else rows[chunk]
         costs = distances = chunk_distances(X[here], stack, criterion.p)
         if criterion.price:
             costs = sample_weight[here] * criterion.loss.rho(distances)
-            costs = costs + rent.astype(costs.dtype)
-        nearest = np.argmin(costs, axis=0)
-        labels[chunk] = nearest
-        residuals[chunk], gaps[chunk] = _own_and_gap(distances, nearest)
+            costs = costs + rent[:, np.newaxis].astype(costs.dtype)
+        labels[chunk], residuals[chunk] = _first_smallest(costs)
+        if criterion.price:
+            residuals[chunk] = distances[labels[chunk], np.arange(len(labels[chunk]))]
+        if with_gaps:
+            gaps[chunk] = _gaps(distances, labels[chunk], residuals[chunk])
 
     parallel_map(assign, chunks(n_rows, stack))
     return labels, residuals, gaps
 
 
-def _own_and_gap(distances, labels):
-    """Distances to the labelled flats and gaps to the next; spoils its input."""
-    columns = np.arange(distances.shape[1])
-    own = distances[labels, columns]
+def _first_smallest(costs):
+    """Index and value of the smallest entry of each column.
+
+    Much faster than argmin, which does not vectorise along columns.
+    """
+    least = costs.min(axis=0)
+    # The lower the index, the larger its rank.
+    ranks = np.arange(len(costs), 0, -1, dtype=np.int32)[:, np.newaxis]
+    return len(costs) - (ranks * (costs == least)).max(axis=0, initial=1), least
+
+
+def _gaps(distances, labels, residuals):
+    """1 - residual / distance to the next best flat; spoils its input."""
     if len(distances) == 1:
-        return own, np.ones_like(own)
-    distances[labels, columns] = np.inf
+        return np.ones_like(residuals)
+    distances[labels, np.arange(len(labels))] = np.inf
     other = distances.min(axis=0)
-    return own, 1 - own / np.where(other > 0, other, 1)
+    return 1 - residuals / np.where(other > 0, other, 1)
 
 
 def nearest_labels(X, sample_weight, flats, criterion):
@@ -115,11 +128,11 @@ def all_distances(X, sample_weight, flats, p):
         return distances_to_flats(X, flats, p)
 
 
-def e_step(X, state, flats, criterion, collect, origin, reach=np.inf):
+def e_step(X, state, flats, criterion, collect, origin, reach=None):
     """Deal the rows of a block out to their best flats.
 
     Rows whose case was so clear that the gap was not below ``reach`` stay where they
-    are.
+    are. None looks at all rows, and leaves the gaps out.
 
     Parameters
     ----------
@@ -140,20 +153,22 @@ def e_step(X, state, flats, criterion, collect, origin, reach=np.inf):
     with own_threads(X.size):
         after = _dealt_out(X, state, flats, criterion, reach)
         moments = collect(X, state, after, len(flats), origin)
-    return after, _totals(state, after, criterion.loss, moments)
+    return after, _totals(state, after, len(flats), criterion.loss, moments)
 
 
 def _dealt_out(X, state, flats, criterion, reach):
     weights = state.sample_weight
-    if reach < np.inf:
+    if reach is not None and reach < np.inf:
         rows = np.flatnonzero(state.gaps < reach)
-        found = nearest_flats(X, weights, flats, criterion, rows)
+        found = nearest_flats(X, weights, flats, criterion, rows, with_gaps=True)
         old = state.labels, state.residuals, state.gaps
         labels, residuals, gaps = (
             _replaced(part, rows, new) for part, new in zip(old, found, strict=True)
         )
     else:
-        labels, residuals, gaps = nearest_flats(X, weights, flats, criterion)
+        labels, residuals, gaps = nearest_flats(
+            X, weights, flats, criterion, with_gaps=reach is not None
+        )
     row_weights = state.row_weights
     if not has_constant_weights(criterion.loss):
         row_weights = majorising_weights(weights, criterion.loss, residuals)
@@ -170,7 +185,7 @@ def m_step(X, state, n_clusters, collect, origin):
     """Totals of a block whose labels are given: sums over no residuals."""
     with own_threads(X.size):
         moments = collect(X, state, state, n_clusters, origin)
-    return state, _totals(state, state, None, moments)
+    return state, _totals(state, state, n_clusters, None, moments)
 
 
 def has_constant_weights(loss):
@@ -178,18 +193,14 @@ def has_constant_weights(loss):
     return isinstance(loss, SquaredLoss)
 
 
-def _totals(before, after, loss, moments):
-    n_clusters = len(moments)
-    counted = after.sample_weight > 0
+def _totals(before, after, n_clusters, loss, moments):
+    labels, weights = after.labels, after.sample_weight
     objective = 0.0
     if loss is not None:
-        losses = loss.rho(after.residuals).astype(np.float64)
-        objective = float(after.sample_weight @ losses)
-    return Totals(
-        objective,
-        int(np.count_nonzero(before.labels != after.labels)),
-        np.bincount(after.labels, minlength=n_clusters),
-        np.bincount(after.labels[counted], minlength=n_clusters),
-        np.bincount(after.labels, after.sample_weight, minlength=n_clusters),
-        moments,
-    )
+        objective = float(weights @ loss.rho(after.residuals).astype(np.float64))
+    sizes = members = totals = np.bincount(labels, minlength=n_clusters)
+    if not is_constant(weights):
+        members = np.bincount(labels[weights > 0], minlength=n_clusters)
+        totals = np.bincount(labels, weights, minlength=n_clusters)
+    n_moved = int(np.count_nonzero(before.labels != labels))
+    return Totals(objective, n_moved, sizes, members, totals, moments)

@@ -1,22 +1,27 @@
 """Flats of clusters from their second moments."""
 
+from itertools import chain
+
 import numpy as np
 
 from kprojclust._moments import (
-    add_moments,
+    Moments,
     all_moments,
-    moments_by_cluster,
+    moments_of_moves,
     moved_moments,
-    subtract_moments,
 )
-from kprojclust._subspaces import Flat, principal_energies, spectrum_of
+from kprojclust._subspaces import Flat, principal_energies, spectra_of
 from kprojclust._threads import parallel_map
+from kprojclust._tiles import batches
 
 # Products with the matrix from which a Krylov space is built.
 _KRYLOV_STEPS = 3
 
 # A flat of at most this share of the features is searched in a Krylov space.
 _FEW = 1 / 8
+
+# Matrices of so many numbers in all are decomposed in one call.
+_FEW_NUMBERS = 2**12
 
 # Below this share of the energy, times the machine epsilon, what is left over has lost
 # all but about three digits to cancellation.
@@ -45,50 +50,61 @@ class Scatter:
         self.constant_weights = constant_weights
         self.collect_first = all_moments
         self.collect = moved_moments if constant_weights else all_moments
-        self._moments = (None,) * n_clusters
+        self._moments = Moments.zeros(range(n_clusters), n_features)
         self._spectra = [None] * n_clusters
-        self._changed = [True] * n_clusters
+        self._changed = np.ones(n_clusters, dtype=bool)
 
     def update(self, state, totals):
         """Take in the moments that were collected in a pass over the rows."""
         if not self.constant_weights:
-            self._moments = (None,) * self.n_clusters
-            self._spectra = [None] * self.n_clusters
-            self._changed = [True] * self.n_clusters
+            self._set_to_zero(np.arange(self.n_clusters))
         self._add(totals.moments)
         # What rounding leaves of a cluster without rows is not one.
-        self._moments = tuple(
-            moments if size else None
-            for moments, size in zip(self._moments, totals.sizes, strict=True)
-        )
+        if not totals.sizes.all():
+            self._set_to_zero(np.flatnonzero(totals.sizes == 0))
 
     def move(self, state, fill):
         """Take in that rows have new labels."""
-        gained, lost = (
-            moments_by_cluster(
-                fill.X, fill.row_weights, labels, self.n_clusters, self.origin
-            )
-            for labels in (fill.labels, fill.old_labels)
+        change = moments_of_moves(
+            fill.X,
+            fill.row_weights,
+            fill.old_labels,
+            fill.labels,
+            self.n_clusters,
+            self.origin,
         )
-        self._add(subtract_moments(gained, lost))
+        self._add(change)
 
-    def _add(self, moments):
-        self._moments = add_moments(self._moments, moments)
-        for c, change in enumerate(moments):
-            if change is not None:
-                self._spectra[c], self._changed[c] = None, True
+    def _add(self, change):
+        for i, c in enumerate(change.clusters):
+            for sums, part in zip(self._moments[1:], change[1:], strict=True):
+                sums[c] += part[i]
+        self._forget(change.clusters)
+
+    def _set_to_zero(self, clusters):
+        for sums in self._moments[1:]:
+            sums[clusters] = 0
+        self._forget(clusters)
+
+    def _forget(self, clusters):
+        self._changed[clusters] = True
+        for c in clusters:
+            self._spectra[c] = None
 
     def spectra(self):
         """Spectrum of each cluster."""
-        self._changed = [False] * self.n_clusters
-        self._spectra = parallel_map(self._spectrum, range(self.n_clusters))
+        self._changed[:] = False
+        wanted = [c for c, found in enumerate(self._spectra) if found is None]
+        size = max(1, _FEW_NUMBERS // self.n_features**2)
+        groups = [wanted[group] for group in batches(len(wanted), size)]
+        found = parallel_map(self._spectra_of, groups)
+        for c, spectrum in zip(wanted, chain.from_iterable(found), strict=True):
+            self._spectra[c] = spectrum
         return self._spectra
 
-    def _spectrum(self, c):
-        if self._spectra[c] is None:
-            mean, gram = self._centred(c)
-            return spectrum_of(mean, gram, self.dtype)
-        return self._spectra[c]
+    def _spectra_of(self, clusters):
+        means, grams = self._centred(clusters)
+        return spectra_of(means, grams, self.dtype)
 
     def flats(self, n_components):
         """Flat of each cluster, of given dimensions."""
@@ -100,22 +116,22 @@ class Scatter:
         Those of few dimensions are the best in a Krylov space of the old basis, which
         contains it. Clusters that did not change keep their flats.
         """
-        changed, self._changed = self._changed, [False] * len(flats)
+        changed, self._changed = self._changed, np.zeros(len(flats), dtype=bool)
         return parallel_map(
             lambda c: self._improved(c, flats[c]) if changed[c] else flats[c],
             range(len(flats)),
         )
 
     def _improved(self, c, flat):
-        mean, gram = self._centred(c)
         if not has_few_directions(flat.dimension, self.n_features):
-            return spectrum_of(mean, gram, self.dtype).flat(flat.dimension)
+            return self._spectra_of([c])[0].flat(flat.dimension)
+        mean, gram = self._centred(c)
         components = _best_in_krylov_space(gram, flat.components)
         return Flat(mean, components.astype(self.dtype))
 
     def resolution(self):
         """Sum of squared distances below which `left_over` is mostly rounding."""
-        energy = sum(np.trace(m.gram) for m in self._moments if m is not None)
+        energy = np.einsum("cii->", self._moments.grams)
         return _CANCELLATION * float(np.finfo(self.dtype).eps) * energy
 
     def left_over(self, flats):
@@ -123,8 +139,6 @@ class Scatter:
         return float(sum(parallel_map(self._left_over, range(len(flats)), flats)))
 
     def _left_over(self, c, flat):
-        if self._moments[c] is None:
-            return 0.0
         gram = self._centred(c)[1]
         basis = flat.basis.astype(np.float64)
         energy = np.einsum("ij,ij", basis @ gram, basis)
@@ -135,27 +149,25 @@ class Scatter:
 
         Both are about the mean of the flat.
         """
-        moments = self._moments[c]
-        if moments is None:
-            return 0.0, np.zeros(self.n_features), np.zeros(flat.dimension)
+        _, weights, sums, grams = self._moments
         shift = flat.mean - (0 if self.origin is None else self.origin)
-        cross = np.outer(moments.sums, shift)
-        about_mean = moments.gram - cross - cross.T
-        about_mean += moments.weight * np.outer(shift, shift)
+        cross = np.outer(sums[c], shift)
+        about_mean = grams[c] - cross - cross.T
+        about_mean += weights[c] * np.outer(shift, shift)
         along = np.einsum("ij,ij->i", flat.components @ about_mean, flat.components)
-        return moments.weight, principal_energies(about_mean), along
+        return weights[c], principal_energies(about_mean), along
 
-    def _centred(self, c):
-        """Mean of a cluster, and its second moments about the mean."""
-        moments = self._moments[c]
-        mean = np.zeros(self.n_features)
-        if moments is None:
-            return mean.astype(self.dtype), np.zeros((self.n_features,) * 2)
-        if self.origin is None or moments.weight <= 0:
-            return mean.astype(self.dtype), moments.gram
-        shift = moments.sums / moments.weight
-        gram = moments.gram - np.outer(moments.sums, shift)
-        return (self.origin + shift).astype(self.dtype), gram
+    def _centred(self, clusters):
+        """Mean of one or several clusters, and second moments about the mean."""
+        weights, sums, grams = (part[clusters] for part in self._moments[1:])
+        if self.origin is None:
+            return np.zeros(sums.shape, self.dtype), grams
+        there = (weights > 0)[..., np.newaxis]
+        shift = np.divide(
+            sums, weights[..., np.newaxis], np.zeros_like(sums), where=there
+        )
+        grams = grams - sums[..., np.newaxis] * shift[..., np.newaxis, :]
+        return np.where(there, self.origin + shift, 0).astype(self.dtype), grams
 
 
 def has_few_directions(n_components, n_features):

@@ -34,6 +34,11 @@ _SMALL_BYTES = 2**27
 # Starts, where their number is "auto".
 _FEWEST_STARTS, _MOST_STARTS = 4, 10
 
+# Starts that must lead to the same clusters before no more are tried, and the share of
+# the rows that makes clusters the same.
+ENOUGH = 3
+_SAME = 0.99
+
 # How far the runs of a race go, and what an exchange between them must gain.
 _RACE = {"max_iter": 50, "tol": 1e-3}
 _CLEAR_GAIN = 0.01
@@ -105,7 +110,16 @@ def _affordable(n_components, n_rows):
 
 
 def search(
-    problem, grounds, starts, n_relocations, *, max_iter, tol, shortcuts, verbose=0
+    problem,
+    grounds,
+    starts,
+    enough,
+    n_relocations,
+    *,
+    max_iter,
+    tol,
+    shortcuts,
+    verbose=0,
 ):
     """The best run over all starts.
 
@@ -116,6 +130,8 @@ def search(
     grounds : Grounds
     starts : iterable of ndarray of shape (n_samples,) or of list of Flat
         For the rows of the trial.
+    enough : int or np.inf
+        Runs that end at the same best clusters after which no more starts are tried.
     n_relocations : int
         Largest number of relocations of clusters at the end; without a budget only.
     max_iter, tol, shortcuts, verbose
@@ -134,33 +150,53 @@ def search(
     # A part in a million of the length of a typical row: nothing, but not zero.
     least_scale = 1e-6 * _row_length(grounds.judge)
     if _needs_scale(problem.loss):
-        problem, starts = _tuned(problem, grounds, starts, least_scale, options)
+        problem, starts = _tuned(problem, grounds, starts, enough, least_scale, options)
         judge = problem._replace(rows=grounds.pool.rows)
         grounds = Grounds(problem, judge, grounds.pool)
     else:
         problem = _with_loss(problem, grounds.judge, least_scale)
     grounds = grounds.with_loss(problem.loss)
-    runs = _runs(problem, grounds, starts, n_relocations, options)
+    runs = _runs(problem, grounds, starts, enough, n_relocations, options)
     return problem, _best_run(runs, grounds, n_relocations, options)
 
 
-def _runs(problem, grounds, starts, n_relocations, options):
+def _runs(problem, grounds, starts, enough, n_relocations, options):
     """Runs on all rows: of the winner of a race, or of every start."""
     trial, judge, pool = grounds
     if len(trial.rows) < len(problem.rows):
-        starts = [_win_race(trial, judge, starts, n_relocations)]
-    return [
+        starts = [_win_race(trial, judge, starts, enough, n_relocations)]
+    runs = (
         run_em(problem, _settled(problem, start, pool), pool, **options)
         for start in starts
-    ]
+    )
+    return _until_agreed(runs, enough)
 
 
-def _win_race(trial, judge, starts, n_relocations):
+def _until_agreed(runs, enough):
+    """List of the runs until so many, the best among them, found the same clusters."""
+    found = []
+    for run in runs:
+        found.append(run)
+        best = min(found, key=_final_loss)
+        if len(found) >= enough and sum(_same(best, r) for r in found) >= enough:
+            break
+    return found
+
+
+def _same(run, other):
+    """Whether nearly all rows are in the same clusters, whatever their names."""
+    labels, other_labels = run.state.labels, other.state.labels
+    names = np.zeros_like(labels, shape=len(run.flats))
+    names[labels] = other_labels  # of one row of each cluster
+    return np.mean(names[labels] == other_labels) >= _SAME
+
+
+def _win_race(trial, judge, starts, enough, n_relocations):
     """Flats found on one sample of the rows that serve another one best.
 
     Only a clear gain is worth an exchange that no run follows.
     """
-    runs = [run_em(trial, start, **_RACE) for start in starts]
+    runs = _until_agreed((run_em(trial, start, **_RACE) for start in starts), enough)
     runs.sort(key=lambda run: objective(judge, run.flats))
     flats = runs[0].flats
     for other in runs[1:]:
@@ -237,7 +273,7 @@ def _settled(problem, start, pool):
     return run_em(equal, start, pool, max_iter=100, tol=1e-3).flats
 
 
-def _tuned(problem, grounds, starts, least_scale, options):
+def _tuned(problem, grounds, starts, enough, least_scale, options):
     """The problem with its loss tuned to the residuals, and a start from each run.
 
     The sum of distances is minimised, which needs no scale and bears with outliers. The
@@ -250,7 +286,7 @@ def _tuned(problem, grounds, starts, least_scale, options):
     trial, judge, pool = grounds.with_loss(l1)
     grounds = Grounds(trial._replace(max_parameters=None), judge, pool)
     quick = {**options, "max_iter": 50, "verbose": 0}
-    runs = _runs(free, grounds, starts, 0, quick)
+    runs = _runs(free, grounds, starts, enough, 0, quick)
     state = free.rows.at(min(runs, key=_final_loss).state, pool.indices)
     typical = float(np.median(state.residuals[state.sample_weight > 0]))
     problem = _with_loss(problem, judge, max(typical / _MAD, least_scale))

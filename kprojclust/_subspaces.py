@@ -82,11 +82,11 @@ def decompose(X, sample_weight, affine=False):
     return Spectrum(mean, np.maximum(energies, 0), directions)
 
 
-def spectrum_of(mean, gram, dtype):
-    """Spectrum of rows with the given mean, and second moments about it."""
-    energies, directions = _eigenvectors(gram)
-    directions = directions.astype(dtype, copy=False)
-    return Spectrum(mean, np.maximum(energies, 0), directions)
+def spectra_of(means, grams, dtype):
+    """Spectra of clusters with the given means, and second moments about them."""
+    energies, directions = _eigenvectors(grams)
+    energies, directions = np.maximum(energies, 0), directions.astype(dtype, copy=False)
+    return list(map(Spectrum, means, energies, directions))
 
 
 def principal_energies(gram):
@@ -117,10 +117,10 @@ def _principal_directions(Y, n_wanted):
 
 
 def _eigenvectors(gram):
-    """Eigenvalues and eigenvectors as rows, largest first."""
+    """Eigenvalues and eigenvectors as rows, largest first, of one or more matrices."""
     # numpy's solver, unlike scipy's, lets other threads run.
     values, vectors = np.linalg.eigh(gram.astype(np.float64, copy=False))
-    return values[::-1], vectors.T[::-1]
+    return values[..., ::-1], vectors.swapaxes(-1, -2)[..., ::-1, :]
 
 
 def _from_few_rows(Y, n_wanted):

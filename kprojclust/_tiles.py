@@ -6,13 +6,22 @@ at once.
 """
 
 from sklearn import get_config
-from sklearn.utils import gen_batches
 
 # Rows gathered for a product of second moments, a copy for each thread.
 _TILE_BYTES = 2**24
 
 # A product of rows and bases that is read again while it is in the cache.
 _PRODUCT_BYTES = 2**21
+
+
+def batches(n_samples, size):
+    """Slices of so many rows each, but for the last one."""
+    # scikit-learn's gen_batches checks its arguments, which takes longer than little
+    # data itself.
+    return [
+        slice(start, min(start + size, n_samples))
+        for start in range(0, n_samples, size)
+    ]
 
 
 def tile_rows(n_features, itemsize):
@@ -37,13 +46,13 @@ def block_rows(n_features, itemsize):
 
 def tiles(n_samples, n_features, itemsize):
     """Slices of the rows of each tile."""
-    return gen_batches(n_samples, tile_rows(n_features, itemsize))
+    return batches(n_samples, tile_rows(n_features, itemsize))
 
 
 def row_blocks(n_samples, row_bytes):
     """Slices of rows whose work space fits into scikit-learn's ``working_memory``."""
     size = max(1, int(get_config()["working_memory"] * 2**20) // max(1, row_bytes))
-    return gen_batches(n_samples, size)
+    return batches(n_samples, size)
 
 
 def _power_of_two(size):

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
 from kprojclust._distances import squared_distances
 from kprojclust._em import run_em
-from kprojclust._exchange import exchange_clusters
+from kprojclust._exchange import _best_swap, exchange_clusters
 from kprojclust._init import automatic_starts
 from tests.kprojclust.problems import squared_problem
 
@@ -31,6 +31,42 @@ def test_every_start_finds_unequal_planted_subspaces(init):
     X, y, _ = make_subspaces(400, 15, n_components=[1, 3, 5], random_state=1)
     model = KSubspaces(3, [5, 1, 3], init=init, random_state=0).fit(X)
     assert clustering_accuracy(y, model.labels_) > 0.99
+
+
+def starts_made(X, start, **options):
+    """Number of starts of a fit, all of them drawn by a given function."""
+    calls = []
+
+    def init(X, n_clusters, random_state):
+        calls.append(len(X))
+        return start(len(calls), random_state)
+
+    KSubspaces(3, 2, init=init, random_state=0, **options).fit(X)
+    return len(calls)
+
+
+def test_auto_makes_no_more_starts_once_three_led_to_the_best_clusters(planted):
+    X, y, _ = planted
+    assert starts_made(X, lambda n, _: y) == 3
+    assert starts_made(X, lambda n, _: (y + n) % 3) == 3  # by any names
+    assert starts_made(X, lambda n, _: y, n_init=5) == 5
+    assert starts_made(X, lambda n, _: y, max_parameters=1000) == 10
+
+
+def test_auto_makes_all_starts_where_they_disagree():
+    X = np.random.default_rng(0).standard_normal((300, 10))
+    n_starts = starts_made(X, lambda n, random_state: random_state.randint(3, size=300))
+    assert n_starts == 10
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_auto_makes_no_more_starts_in_a_race_either(loss):
+    X, _, _ = make_subspaces(10_000, noise=0.02, random_state=0)
+
+    def start(n, random_state):
+        return random_state.randint(3, size=4096)
+
+    assert starts_made(X, start, loss=loss) < 10
 
 
 def test_bases_are_a_start(planted):
@@ -69,6 +105,23 @@ def test_an_exchange_puts_together_what_two_runs_found(planted):
     flats = exchange_clusters(problem, first, second, 1e-9)
     assert np.array_equal(squared_distances(X, flats).argmin(axis=1), y)
     assert exchange_clusters(problem, truth, junk, 1e-9) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_swap_is_the_best_of_all(seed):
+    rng = np.random.default_rng(seed)
+    costs, dimensions = rng.uniform(size=(9, 30)), rng.integers(1, 3, size=9)
+    chosen = rng.permutation(9)[:4]
+    swaps = {}
+    for slot, old in enumerate(chosen):
+        for new in set(range(9)) - set(chosen):
+            if dimensions[new] == dimensions[old]:
+                kept = [*np.delete(chosen, slot), new]
+                swaps[costs[kept].min(axis=0).sum()] = (slot, new)
+    objective, *swap = _best_swap(costs, chosen, dimensions)
+    assert objective == pytest.approx(min(swaps))
+    assert tuple(swap) == swaps[min(swaps)]
+    assert _best_swap(costs, chosen, np.isin(np.arange(9), chosen)) is None
 
 
 def test_an_exchange_never_mixes_dimensions():

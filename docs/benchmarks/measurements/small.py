@@ -22,7 +22,7 @@ STARTS = (
         "<= 1x",
     ),
     ("ten", {"n_init": 10, "init": "farthest"}, {"n_init": 10}, "<= 5x", "<= 1x"),
-    ("defaults: ten starts, one of them spectral, against one", {}, {}, "", ""),
+    ("defaults: up to ten starts against one", {}, {}, "", ""),
 )
 REPEATS = 15
 
