@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras.src import backend
@@ -21,6 +21,25 @@ def is_graph(layer: keras.Layer) -> bool:
 def graph_layers(model: keras.Model) -> list[keras.Layer]:
     """Direct layers of a Sequential or Functional model, each once."""
     return list({id(layer): layer for layer in model.layers}.values())
+
+
+class Call(NamedTuple):
+    """One use of a layer in a graph."""
+
+    layer: keras.Layer
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def graph_calls(model: keras.Model) -> list[Call]:
+    """What a Sequential or Functional model calls, on which symbolic tensors."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return [
+        Call(node.operation, node.arguments.keras_tensors, node.outputs)
+        for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True)
+        for node in nodes
+        if not node.is_input
+    ]
 
 
 def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
