@@ -16,18 +16,21 @@ def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def split(x: Tensor, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut the first or the last axis into stretches of sizes that are known."""
-    if len(sizes) == 1:
-        return [x]
+    """Cut an axis into stretches of sizes that are known.
+
+    The gradient of as many slices would be as many tensors as large as x, and a sum;
+    and ops.split reads the sizes from a tensor, which no export of torch can follow.
+    """
+    sizes = list(sizes)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # The gradient of k slices would be k tensors as large as x, and their sum.
         return tf.split(x, sizes, axis=axis)
-    # ops.split reads sizes from a tensor, which no export of torch can follow.
-    if axis == 0:
-        return [x[start:stop] for start, stop in spans(sizes)]
-    return [x[..., start:stop] for start, stop in spans(sizes)]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.split(ops.convert_to_tensor(x), sizes, dim=axis)
+    return ops.split(x, [stop for _, stop in spans(sizes)][:-1], axis=axis)
 
 
 def transposed_matmul(a: Tensor, b: Tensor) -> Tensor:

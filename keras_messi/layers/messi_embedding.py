@@ -120,7 +120,7 @@ class MessiEmbedding(FactoredMatrix):
         if self.built:  # layers around an embedding build it, whether it is or not
             return
         self._add_factors(self.input_dim, self.output_dim)
-        self.built = True
+        self.built: bool = True
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if reverse:
