@@ -141,7 +141,9 @@ class MessiEmbedding(FactoredMatrix):
             rows = ops.take(self.coordinates[0], tokens, axis=0)
             return ops.matmul(ops.cast(rows, dtype), ops.cast(self.bases, dtype))
         # This is where an id out of range is found: what follows could not tell.
-        positions = ops.take(self.routing, tokens, axis=0)
+        # A table of two axes, as torch exports a look-up in no other to ONNX.
+        positions = ops.take(ops.expand_dims(self.routing, 1), tokens, axis=0)
+        positions = ops.squeeze(positions, axis=-1)
         read = rows_wide if self._is_wide() else rows_by_cluster
         return read(positions, self.coordinates, self.bases, dtype)
 
