@@ -60,10 +60,20 @@ def sorted_unique(values: Tensor) -> tuple[Tensor, Tensor]:
     return tf.gather(distinct, order), tf.gather(ranks, places)
 
 
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows of x that are known to be there."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # ops.take would look for negative numbers first.
+        return tf.gather(ops.convert_to_tensor(x), rows)
+    return ops.take(x, rows, axis=0)
+
+
 def repeat_rows(rows: Tensor, places: Tensor) -> Tensor:
     """Rows at the given places, among which each row is at least once."""
     if keras.backend.backend() != "tensorflow":
-        return ops.take(rows, places, axis=0)
+        return take_rows(rows, places)
     import tensorflow as tf
 
     @tf.custom_gradient

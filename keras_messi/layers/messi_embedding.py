@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_messi._keras_internals import set_mask
-from keras_messi.layers._backend import split
+from keras_messi.layers._backend import split, take_rows
 from keras_messi.layers._factored import FactoredMatrix, check_positive
 from keras_messi.layers._lookup import (
     is_static,
@@ -159,7 +159,7 @@ class MessiEmbedding(FactoredMatrix):
         ]
         x = ops.concatenate(blocks, axis=0)  # (input_dim, rows), by cluster
         if self.routing is not None:
-            x = ops.take(x, self.routing, axis=0)
+            x = take_rows(x, self.routing)
         x = ops.reshape(ops.transpose(x), (*ops.shape(hidden)[:-1], self.input_dim))
         if self.logit_soft_cap is not None:
             x = ops.tanh(x / self.logit_soft_cap) * self.logit_soft_cap
