@@ -125,9 +125,10 @@ class MessiEmbedding(FactoredMatrix):
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if reverse:
             return self._logits(inputs)
-        if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
-            return self._look_up(inputs)
-        rows = self._look_up(ops.cast(inputs, "int32"))
+        tokens = inputs
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
+            tokens = ops.cast(inputs, "int32")
+        rows = self._look_up(tokens)
         if self.mask_zero and not _are_integers(inputs):
             set_mask(rows, ops.not_equal(inputs, 0))
         return rows  # (..., output_dim)
