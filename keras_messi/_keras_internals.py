@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras.src import backend
@@ -37,6 +37,25 @@ def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     in_graph = layer.layers if is_graph(layer) else []
     held = [x for x in layer._layers if x is not getattr(layer, "_functional", None)]
     return list({id(x): x for x in [*in_graph, *held]}.values())
+
+
+class Call(NamedTuple):
+    """One use of a layer in a graph."""
+
+    layer: keras.Layer
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def graph_calls(model: keras.Model) -> list[Call]:
+    """What a Sequential or Functional model calls, on which symbolic tensors."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return [
+        Call(node.operation, node.arguments.keras_tensors, node.outputs)
+        for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True)
+        for node in nodes
+        if not node.is_input
+    ]
 
 
 def attributes(layer: keras.Layer) -> dict[str, Any]:
