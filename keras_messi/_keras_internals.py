@@ -165,13 +165,16 @@ def trace(model: keras.Model, dtype: str) -> None:
     if isinstance(graph, Functional):
         backend.compute_output_spec(model, graph._inputs_struct)
         return
+    config = model.get_build_config()
+    shapes = config.get("shapes_dict") or {"": config["input_shape"]}
     inputs = {
         name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, dtype), shapes
+            lambda shape: keras.KerasTensor(shape, dtype), shape
         )
-        for name, shapes in model._build_shapes_dict.items()
+        for name, shape in shapes.items()
     }
-    backend.compute_output_spec(model, **inputs)
+    first = [inputs.pop("")] if "" in inputs else []  # its name was not recorded
+    backend.compute_output_spec(model, *first, **inputs)
 
 
 @contextmanager

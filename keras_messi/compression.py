@@ -1,5 +1,6 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -97,6 +98,12 @@ def compress(
                 del replaced[place], replacements[place.layer]
         _check_any_chosen(list(replaced), config, skipped)
         small = surgery.replace_layers(model, replacements)
+    if getattr(model, "compiled", False) and not small.compiled:
+        warnings.warn(
+            f"The new model '{small.name}' must be compiled again: its class "
+            f"{type(model).__name__} has a compile() of its own.",
+            stacklevel=2,
+        )
     report = CompressionReport(
         replaced=list(replaced.values()),
         skipped=skipped,
