@@ -32,11 +32,13 @@ def is_plain_graph(layer: keras.Layer) -> bool:
 def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Layers that a layer or model holds itself, each once, those of its graph first.
 
-    The Functional model that a Sequential one keeps inside is left out.
+    What was hung on a plain Sequential or Functional model later is no part of it:
+    Keras does not load it again either.
     """
     in_graph = layer.layers if is_graph(layer) else []
-    held = [x for x in layer._layers if x is not getattr(layer, "_functional", None)]
-    return list({id(x): x for x in [*in_graph, *held]}.values())
+    held = [] if is_plain_graph(layer) else layer._layers
+    inner = getattr(layer, "_functional", None)  # inside each Sequential model
+    return list({id(x): x for x in [*in_graph, *held] if x is not inner}.values())
 
 
 def attributes(layer: keras.Layer) -> dict[str, Any]:

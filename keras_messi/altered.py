@@ -148,6 +148,12 @@ def _same(layer: keras.Layer, other: keras.Layer) -> bool:
     return type(layer) is type(other) and layer.get_config() == other.get_config()
 
 
+def class_of(layer: keras.Layer) -> type:
+    """The class of a layer, the original one if the layer was altered."""
+    cls = type(layer)
+    return cls.__bases__[1] if issubclass(cls, Altered) else cls
+
+
 @contextmanager
 def _original_class(layer: Altered) -> Iterator[None]:
     """Give a layer its original class back for a while.
@@ -156,7 +162,7 @@ def _original_class(layer: Altered) -> Iterator[None]:
     `__init__`, and asks whether the class has a `get_config` of its own.
     """
     altered = type(layer)
-    object.__setattr__(layer, "__class__", altered.__bases__[1])
+    object.__setattr__(layer, "__class__", class_of(layer))
     try:
         yield
     finally:
