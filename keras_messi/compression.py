@@ -1,14 +1,15 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+import warnings
 from typing import Any
 
 import keras
 from tqdm import tqdm
 
 from keras_messi import huggingface
+from keras_messi.altered import all_layers
 from keras_messi.compressors import (
     compress_layer,
-    is_supported,
     matrix_shape,
     reason_to_skip,
 )
@@ -18,6 +19,7 @@ from keras_messi.report import (
     ReplacedLayer,
     SkippedLayer,
     SkipReason,
+    count_own_parameters,
     count_parameters,
     stored_bytes,
 )
@@ -46,8 +48,9 @@ def compress(
     passed in is never changed.
 
     Args:
-        model: A built Sequential or Functional model; layers may be shared and models
-            nested.
+        model: A built model of any class: Sequential, Functional, subclassed, with
+            layers inside layers, shared layers and nested models. Its classes must
+            have what Keras needs to save and load them.
         config: What to do with each layer, such as `MessiConfig(rate=0.8)`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
@@ -55,12 +58,13 @@ def compress(
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
-        The new model and a `CompressionReport`. If the model was compiled, so is the
-        new one, with a fresh optimizer.
+        The new model, of the same class, and a `CompressionReport`. If the model was
+        compiled, so is the new one, with a fresh optimizer; if its class has a
+        `compile()` of its own, a warning says that it must be compiled again.
 
     Raises:
-        ValueError: The model is subclassed or not built, the filters match no layer,
-            no matched layer can be compressed, or weights are not finite.
+        ValueError: The model is not built or can't be copied, the filters match no
+            layer, no matched layer can be compressed, or weights are not finite.
 
     Example:
 
@@ -95,6 +99,12 @@ def compress(
                 del replaced[place], replacements[place.layer]
         _check_any_chosen(list(replaced), config, skipped)
         small = surgery.replace_layers(model, replacements)
+    if getattr(model, "compiled", False) and not small.compiled:
+        warnings.warn(
+            f"The new model '{small.name}' must be compiled again: its class "
+            f"{type(model).__name__} has a compile() of its own.",
+            stacklevel=2,
+        )
     report = CompressionReport(
         replaced=list(replaced.values()),
         skipped=skipped,
@@ -129,10 +139,10 @@ def _plan(
     for place, is_selected in zip(places, selected, strict=True):
         if not is_selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        elif place.obstacle and is_supported(place.layer, config):
-            reason = SkipReason.REFUSED, place.obstacle
         else:
             reason = reason_to_skip(place.layer, config)
+            if reason is None and place.obstacle:
+                reason = SkipReason.REFUSED, place.obstacle
         if reason is None:
             chosen.append(place)
         elif stored_bytes([place.layer]):
@@ -170,14 +180,14 @@ def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
     return SkippedLayer(
         path=place.path,
         layer_type=type(place.layer).__name__,
-        parameters=count_parameters(place.layer),
+        parameters=count_own_parameters(place.layer),
         reason=reason,
         detail=detail,
     )
 
 
 def _model_bytes(model: keras.Model) -> int:
-    return stored_bytes([place.layer for place in find_layers(model)])
+    return stored_bytes(all_layers(model))
 
 
 _KERAS = Surgery(

@@ -93,9 +93,12 @@ def _compress_embedding(
 ) -> tuple[keras.Layer, float]:
     factors = _factorize_for(read_matrix(layer), config)
     old = layer.get_config()
+    carried = [*_CARRIED, *_CARRIED_EMBEDDING]
+    if plain_type(layer) is keras.layers.ReversibleEmbedding:
+        carried += _CARRIED_REVERSIBLE
     new = MessiEmbedding(
         **factors.arguments(),
-        **{key: old[key] for key in (*_CARRIED, *_CARRIED_EMBEDDING)},
+        **{key: old[key] for key in carried},
         factors_regularizer=old["embeddings_regularizer"],
     )
     new.build()
@@ -119,43 +122,61 @@ _CARRIED_DENSE = (
     "activity_regularizer",
 )
 _CARRIED_EMBEDDING = ("input_dim", "output_dim", "mask_zero")
+_CARRIED_REVERSIBLE = ("reverse_dtype", "logit_soft_cap")
 
 Compressor = Callable[[Any, Any], tuple[keras.Layer, float]]
 
-# Exact types: a subclass may compute something else.
 COMPRESSORS: dict[tuple[type, type], Compressor] = {
     (MessiConfig, keras.layers.Dense): _compress_dense,
     (MessiConfig, keras.layers.Embedding): _compress_embedding,
+    (MessiConfig, keras.layers.ReversibleEmbedding): _compress_embedding,
 }
 
 # Name of the weight that is the matrix to factor; its rows are clustered.
-_MATRIX = {keras.layers.Dense: "kernel", keras.layers.Embedding: "embeddings"}
+_MATRIX = {
+    keras.layers.Dense: "kernel",
+    keras.layers.Embedding: "embeddings",
+    keras.layers.ReversibleEmbedding: "embeddings",
+}
+
+
+def plain_type(layer: keras.Layer) -> type:
+    """The class whose code a layer runs: its own, unless that is only a new name.
+
+    A subclass with code of its own may compute something else.
+    """
+    return next(cls for cls in type(layer).__mro__ if _has_code(cls))
+
+
+def _has_code(cls: type) -> bool:
+    code = (property, classmethod, staticmethod)
+    return any(callable(x) or isinstance(x, code) for x in vars(cls).values())
 
 
 def is_supported(layer: keras.Layer, config: Any) -> bool:
     """Whether there is a compressor for such a layer and such a config."""
-    return (type(config), type(layer)) in COMPRESSORS
+    return (type(config), plain_type(layer)) in COMPRESSORS
 
 
 def compress_layer(layer: keras.Layer, config: Any) -> tuple[keras.Layer, float]:
     """A smaller stand-in for a layer, and the relative squared error of its matrix."""
-    return COMPRESSORS[type(config), type(layer)](layer, config)
+    return COMPRESSORS[type(config), plain_type(layer)](layer, config)
 
 
 def has_matrix(layer: keras.Layer) -> bool:
     """Whether the layer is built and of a type whose matrix can be factored."""
-    return type(layer) in _MATRIX and layer.built
+    return plain_type(layer) in _MATRIX and layer.built
 
 
 def read_matrix(layer: keras.Layer) -> np.ndarray:
     """The matrix of a layer as float32 or float64, rows to be clustered."""
-    matrix = keras.ops.convert_to_numpy(getattr(layer, _MATRIX[type(layer)]))
+    matrix = keras.ops.convert_to_numpy(getattr(layer, _MATRIX[plain_type(layer)]))
     return matrix.astype(np.result_type(matrix.dtype, np.float32), copy=False)
 
 
 def matrix_shape(layer: keras.Layer) -> tuple[int, int]:
     """Shape (n, d) of the matrix of a layer."""
-    n, d = getattr(layer, _MATRIX[type(layer)]).shape
+    n, d = getattr(layer, _MATRIX[plain_type(layer)]).shape
     return int(n), int(d)
 
 
@@ -166,10 +187,12 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
         ValueError: The weights of the layer are not finite.
     """
     if not (is_supported(layer, config) and has_matrix(layer)):
-        return SkipReason.NOT_SUPPORTED, ""
+        return SkipReason.NOT_SUPPORTED, _why_not_supported(layer)
+    if not getattr(layer, "tie_weights", True):
+        return SkipReason.NOT_SUPPORTED, "its reverse projection is not tied"
     if layer.quantization_mode or layer.lora_enabled:
         return SkipReason.QUANTIZED, ""
-    weight = _MATRIX[type(layer)]
+    weight = _MATRIX[plain_type(layer)]
     if getattr(layer, f"{weight}_constraint") is not None:
         return SkipReason.CONSTRAINED, f"the factors can't keep that of the {weight}"
     matrix = read_matrix(layer)
@@ -179,6 +202,11 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
             f"{np.sum(~np.isfinite(matrix))} NaN or infinite values."
         )
     return _reason_by_size(matrix, config)
+
+
+def _why_not_supported(layer: keras.Layer) -> str:
+    base = next((base for base in _MATRIX if isinstance(layer, base)), None)
+    return f"a {base.__name__} with code of its own" if base else ""
 
 
 def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:

@@ -3,7 +3,12 @@
 import keras
 
 from keras_messi.compressors import has_matrix, matrix_shape
-from keras_messi.report import count_parameters, format_table, stored_bytes
+from keras_messi.report import (
+    count_own_parameters,
+    count_parameters,
+    format_table,
+    stored_bytes,
+)
 from keras_messi.surgery import find_layers
 
 
@@ -27,7 +32,7 @@ def describe_layers(model: keras.Model) -> str:
                 path,
                 type(layer).__name__,
                 matrix,
-                f"{count_parameters(layer):,}",
+                f"{count_own_parameters(layer):,}",
                 f"{size:,}",
                 f"{100 * size / total:.1f} %",
             ]

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_messi._keras_internals import own_weights
+
 
 class SkipReason:
     """Why a layer was left as it is."""
@@ -98,9 +100,18 @@ class CompressionReport:
 
 def count_parameters(layer: keras.Layer) -> int:
     """Numbers in the weights of a layer or model, integers aside."""
+    return _count_numbers(layer.weights)
+
+
+def count_own_parameters(layer: keras.Layer) -> int:
+    """Numbers in the weights of a layer without those of the layers inside it."""
+    return _count_numbers(own_weights(layer))
+
+
+def _count_numbers(weights: list[keras.Variable]) -> int:
     return sum(
         int(np.prod(weight.shape))
-        for weight in layer.weights
+        for weight in weights
         if "int" not in keras.backend.standardize_dtype(weight.dtype)
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import keras
 
-# Loading a compressed model needs its layer classes registered, and nothing else.
+# Loading a compressed model needs these classes registered, and nothing else.
+import keras_messi.altered
 import keras_messi.layers  # noqa: F401
 from keras_messi._keras_internals import without_training_state
 
@@ -58,12 +60,16 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
             f"weights. Received: {path}"
         )
     try:
-        return keras.saving.load_model(path)
+        with warnings.catch_warnings():
+            # Some classes compile themselves; save_model() left the optimizer out.
+            warnings.filterwarnings("ignore", ".* the saved optimizer has 0 variables")
+            return keras.saving.load_model(path)
     except (KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = str(error).split(" Full object config:")[0]
         raise ValueError(
             f"`path` holds a model that can't be rebuilt: {path}. Import the modules "
             "that register its own classes first, or restore the file if it is "
-            f"damaged. Keras says: {error}"
+            f"damaged. Keras says: {reason}"
         ) from error
 
 

@@ -1,18 +1,19 @@
 """Find layers in a model, and copy a model with some of its layers replaced."""
 
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
 from keras_messi._keras_internals import (
-    graph_layers,
-    inner_layers,
-    is_graph,
-    trusting_own_code,
+    direct_layers,
+    is_plain_graph,
+    own_weights,
+    trace,
 )
+from keras_messi.altered import all_layers, all_paths, put_layers, remember_layers
+from keras_messi.copying import copy_model
 
 Filters = str | Iterable[str] | Callable[[keras.Layer], bool] | None
 
@@ -57,48 +58,51 @@ class Surgery(NamedTuple):
 def find_layers(model: keras.Model) -> list[Place]:
     """List all layers of a model that are no models themselves, each once.
 
-    The path of a layer is the names of the models and layers around it and its own,
-    joined by "/". Keras's own `layer.path` is not unique once models are nested.
+    The path of a layer joins, by "/", the names of what holds it and its own. A layer
+    of a Sequential or Functional model goes by its name, any other by the attribute
+    that holds it, with index or key in lists and dicts: "encoder/blocks/0/dense".
+    Keras's own `layer.path` is not unique.
 
     Args:
-        model: A built Sequential or Functional model.
+        model: A built model.
 
     Raises:
-        ValueError: The model is not built, or is neither Sequential nor Functional.
+        ValueError: The model is no keras.Model, or is not built.
     """
-    check_replaceable(model)
-    places = {id(place.layer): place for place in reversed(list(_walk(model, "")))}
-    return list(reversed(places.values()))
+    _check_built(model)
+    holders = _holders_of_variables(model)
+    return [
+        Place(path, layer, _tie(layer, holders))
+        for path, layer in all_paths(model).items()
+        if not isinstance(layer, keras.Model)
+    ]
 
 
-def _walk(model: keras.Model, prefix: str) -> Iterator[Place]:
-    for layer in graph_layers(model):
-        path = prefix + layer.name
-        if is_graph(layer):
-            yield from _walk(layer, path + "/")
-            continue
-        yield Place(path, layer)
-        for inner in inner_layers(layer):
-            around = f"inside a layer of class {type(layer).__name__}"
-            yield Place(f"{path}/{inner.name}", inner, around)
-
-
-def check_replaceable(model: keras.Model) -> None:
-    """Raise ValueError unless layers of the model can be replaced."""
+def _check_built(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {type(model)}")
-    if not is_graph(model):
-        raise ValueError(
-            f"`model` must be a Sequential or Functional model, whose graph can be "
-            f"rebuilt. Received the subclassed model '{model.name}' of class "
-            f"{type(model).__name__}: rebuild it with the functional API, as "
-            "keras.Model(inputs, outputs), or compress the models inside it one by one."
-        )
     if not model.built:
         raise ValueError(
             f"`model` must be built, so that it has weights. Received: '{model.name}', "
             "not built. Call it on some data, or start it with keras.Input."
         )
+
+
+def _holders_of_variables(model: keras.Model) -> dict[int, list[keras.Layer]]:
+    holders: dict[int, list[keras.Layer]] = {}
+    for layer in all_layers(model):
+        for variable in own_weights(layer):
+            holders.setdefault(id(variable), []).append(layer)
+    return holders
+
+
+def _tie(layer: keras.Layer, holders: dict[int, list[keras.Layer]]) -> str | None:
+    """Why a layer can't be replaced if it shares a weight with another one."""
+    for variable in own_weights(layer):
+        others = [x for x in holders[id(variable)] if x is not layer]
+        if others:
+            return f"its {variable.name} is also held by '{others[0].name}'"
+    return None
 
 
 def matches(place: Place, filters: Filters) -> bool:
@@ -131,56 +135,115 @@ def replace_layers(
 ) -> keras.Model:
     """Copy a model with some of its layers replaced.
 
-    Shared layers stay shared, nested models stay nested, and names stay. A compiled
-    model gives a compiled copy with a fresh optimizer.
+    The copy is made as Keras loads a saved model: from its config, built, with its
+    weights. So it has the class of the model, shared layers stay shared, nested
+    models stay nested, and what is frozen stays frozen. Each new layer
+    takes the place of the old one in everything that holds that: graphs, attributes,
+    lists and dicts.
+
+    If the model was compiled, so is the copy, with a fresh optimizer, unless its class
+    has a `compile()` of its own.
 
     Args:
-        model: A built Sequential or Functional model. It is left as it is.
-        replacements: The new layer for each layer to be replaced. All other layers are
-            copied with their weights.
+        model: A built model. It is left as it is.
+        replacements: The new layer for each layer to be replaced, built, with weights
+            of its own.
 
     Returns:
         A new model that shares no weight with `model`.
+
+    Raises:
+        ValueError: The model is not built, or can't be copied; the message names the
+            layer and says what it lacks.
+        LayersRefused: A layer does what a new one can't: what holds it reads weights
+            or attributes of it that the new one does not have.
     """
-    check_replaceable(model)
-    copies: list[tuple[keras.Layer, keras.Layer]] = []
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        if layer in replacements:
-            return replacements[layer]
-        copy = _copy_config(layer)
-        if isinstance(layer, keras.Layer):  # and not an operation without state
-            copies.append((layer, copy))
-        return copy
-
-    new = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    for layer, copy in copies:
-        _copy_state(layer, copy)
-    return new
-
-
-def _copy_config(layer: keras.Layer) -> keras.Layer:
+    _check_built(model)
+    copy = copy_model(model)
+    twins = dict(zip(map(id, all_layers(model)), all_layers(copy), strict=True))
+    pairs = [(twins[id(old)], new) for old, new in replacements.items()]
     try:
-        with trusting_own_code():
-            return type(layer).from_config(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Layer '{layer.name}' of class {type(layer).__name__} can't be copied: "
-            f"its from_config(get_config()) failed with: {error}. Give the class a "
-            "get_config() with all arguments of its __init__()."
+        _put_and_try(copy, pairs)
+    except LayersRefused as error:
+        originals = {new: old for old, new in replacements.items()}
+        raise LayersRefused(
+            {originals[new]: reason for new, reason in error.reasons.items()}
         ) from error
+    remember_layers(copy, [new for _, new in pairs])
+    if pairs:
+        copy_model(copy)  # which fails if a saved one could not be loaded
+    _compile_as(copy, model)
+    return copy
 
 
-def _copy_state(layer: keras.Layer, copy: keras.Layer) -> None:
-    """Copy weights, seeds and assets, such as the vocabulary of a StringLookup."""
-    for source, target in zip(layer.variables, copy.variables, strict=True):
-        # Through numpy: two JAX variables must not hold one array, which training the
-        # one would take away from the other.
-        target.assign(keras.ops.convert_to_numpy(source))
-    for source, target in zip(
-        [layer, *inner_layers(layer)], [copy, *inner_layers(copy)], strict=True
-    ):
-        if hasattr(source, "save_assets") and hasattr(source, "load_assets"):
-            with tempfile.TemporaryDirectory() as folder:
-                source.save_assets(folder)
-                target.load_assets(folder)
+Pairs = list[tuple[keras.Layer, keras.Layer]]
+
+
+def _put_and_try(model: keras.Model, pairs: Pairs) -> None:
+    """Put new layers into a model, or take all out again and say which ones fail."""
+    dtype = _traceable_dtype(model) if _are_held_by_code(model, pairs) else None
+    if _failure(model, pairs, dtype) is None:
+        return
+    reasons = {}
+    for old, new in pairs:
+        reason = _failure(model, [(old, new)], dtype)
+        if reason is None:
+            _take_out(model, [(old, new)])
+        else:
+            reasons[new] = reason
+    raise LayersRefused(reasons)
+
+
+def _are_held_by_code(model: keras.Model, pairs: Pairs) -> bool:
+    """Whether code of its own, and not only a graph, calls one of the old layers."""
+    old = {id(layer) for layer, _ in pairs}
+    return any(
+        not is_plain_graph(layer) and any(id(x) in old for x in direct_layers(layer))
+        for layer in all_layers(model)
+    )
+
+
+def _traceable_dtype(model: keras.Model) -> str | None:
+    """A dtype of inputs for which a model can be traced, if it can be."""
+    for dtype in (keras.config.floatx(), "int32"):
+        if _error_of_trace(model, dtype) is None:
+            return dtype
+    return None
+
+
+def _failure(model: keras.Model, pairs: Pairs, dtype: str | None) -> str | None:
+    """Put new layers into a model; if it then fails, take them out and say how."""
+    put_layers(model, pairs)
+    for old, _ in pairs:
+        object.__setattr__(old, "call", _call_of_replaced)
+    error = _error_of_trace(model, dtype) if dtype else None
+    if error is not None:
+        _take_out(model, pairs)
+    return error
+
+
+def _take_out(model: keras.Model, pairs: Pairs) -> None:
+    put_layers(model, [(new, old) for old, new in pairs])
+    for old, _ in pairs:
+        object.__delattr__(old, "call")
+
+
+def _call_of_replaced(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("A layer that was replaced is still held and called somewhere.")
+
+
+def _error_of_trace(model: keras.Model, dtype: str) -> str | None:
+    """What a model raises when it is called, in one line."""
+    try:
+        trace(model, dtype)
+    except Exception as error:  # the code of any model may raise anything
+        # Keras puts the layer before the message, and colours and arguments around it.
+        paragraphs = re.sub(r"\x1b\[\d*m", "", str(error)).split("\n\n")
+        return " ".join([f"{type(error).__name__}:", *paragraphs[:2]])
+    return None
+
+
+def _compile_as(copy: keras.Model, model: keras.Model) -> None:
+    copy.compiled = False  # some classes compile themselves when they are made
+    if model.compiled and type(model).compile is keras.Model.compile:
+        copy.compile_from_config(model.get_compile_config())

@@ -30,8 +30,8 @@ def adapter_for(framework: str | None) -> ModuleType:
     """
     if framework not in _EXTRAS:
         raise ValueError(
-            "Models of transformers are for the backends tensorflow and torch of Keras:"
-            f" set KERAS_BACKEND in the environment of the process. Received: {framework}"
+            "Models of transformers need Keras on tensorflow or torch: set KERAS_BACKEND "
+            f"in the environment of the process. Received: {framework}"
         )
     if framework != keras.backend.backend():
         raise ValueError(
@@ -43,7 +43,10 @@ def adapter_for(framework: str | None) -> ModuleType:
     try:
         import transformers
 
-        if framework == "tensorflow" and int(transformers.__version__.split(".")[0]) > 4:
+        if (
+            framework == "tensorflow"
+            and int(transformers.__version__.split(".")[0]) > 4
+        ):
             raise ImportError(
                 f"transformers {transformers.__version__} has no TensorFlow models; "
                 "the last that reads all files is 4.54"

@@ -83,7 +83,7 @@ class FactoredTable(FactoredLayer):
 class _TiedLogits(tf.__internal__.dispatch.OpDispatcher):
     """What `tf.matmul` does with a FactoredTable, which is no tensor."""
 
-    def handle(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = dict(zip("ab", args, strict=False)) | kwargs
         table = operands["b"]
         if isinstance(table, FactoredTable) and operands.get("transpose_b"):

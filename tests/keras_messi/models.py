@@ -1,7 +1,12 @@
-"""Models with what real models have: sharing, nesting, state, operations."""
+"""Models with what real models have: sharing, nesting, state, operations.
+
+Imported in a fresh process, it registers the classes that saved models need.
+"""
 
 import keras
 import numpy as np
+
+register = keras.saving.register_keras_serializable("tests")
 
 
 def sequential():
@@ -47,9 +52,126 @@ def composite():
     return keras.Model(tokens, keras.layers.Dense(30, name="head")(x))
 
 
+@register
+class Block(keras.layers.Layer):
+    """Two Dense layers in a list, a third in a model, one weight of its own."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.steps = [keras.layers.Dense(2 * units, "relu"), keras.layers.Dense(units)]
+        self.gate = keras.Sequential([keras.layers.Dense(units, "sigmoid")])
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(self.units,), initializer="ones")
+        self.steps[0].build(input_shape)
+        self.steps[1].build((*input_shape[:-1], 2 * self.units))
+        self.gate.build(input_shape)
+
+    def call(self, inputs):
+        x = inputs
+        for step in self.steps:
+            x = step(x)
+        return inputs + self.scale * x * self.gate(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@register
+class Tower(keras.Model):
+    """A subclassed model with its layers in attributes, lists, dicts and blocks."""
+
+    def __init__(self, units=24, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.words = keras.layers.Embedding(50, units)
+        self.blocks = [Block(units), Block(units)]
+        self.each = keras.layers.TimeDistributed(keras.layers.Dense(units))
+        self.again = self.blocks[0]  # one block in two places
+        self.heads = {
+            "left": keras.layers.Dense(20),
+            "right": (keras.layers.Dense(20), keras.layers.Dropout(0.5)),
+        }
+
+    def call(self, inputs, training=None):
+        x = self.words(inputs)
+        for block in [*self.blocks, self.again]:
+            x = block(x)
+        x = keras.ops.mean(self.each(x), axis=1)
+        dense, dropout = self.heads["right"]
+        return self.heads["left"](x) + dropout(dense(x), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@register
+class ReadingHead(keras.layers.Layer):
+    """Ties its logits to an embedding by reading a weight of it."""
+
+    def __init__(self, embedding, weight, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+        self.weight = weight
+
+    def call(self, inputs):
+        table = getattr(self.embedding, self.weight)
+        return keras.ops.matmul(inputs, keras.ops.transpose(table))
+
+
+@register
+class Tied(keras.Model):
+    """An embedding that a head reads directly, and a Dense layer."""
+
+    def __init__(self, weight="embeddings", **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.words = keras.layers.Embedding(50, 24)
+        self.dense = keras.layers.Dense(24)
+        self.head = ReadingHead(self.words, weight)
+
+    def call(self, inputs):
+        return self.head(self.dense(self.words(inputs)))
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight}
+
+
+def tied(weight="embeddings"):
+    """A built Tied."""
+    model = Tied(weight)
+    model(inputs_of(model))
+    return model
+
+
+def subclassed():
+    """A built Tower."""
+    model = Tower(name="tower")
+    model(inputs_of(model))
+    return model
+
+
+def with_blocks():
+    """A graph around blocks, one of them used twice."""
+    inputs = keras.Input((6, 24))
+    block = Block(24, name="block")
+    x = block(block(inputs))
+    x = Block(24, name="other")(x)
+    return keras.Model(inputs, keras.layers.Dense(20, name="head")(x))
+
+
+ALL = [sequential, siamese, composite, subclassed, with_blocks]
+
+
 def inputs_of(model, num_rows=4):
     """Random inputs for a model."""
     rng = np.random.default_rng(0)
+    if isinstance(model, Tower | Tied):
+        return rng.integers(0, 50, (num_rows, 6)).astype("int32")
 
     def one(tensor):
         shape = [num_rows, *(6 if side is None else side for side in tensor.shape[1:])]

@@ -68,7 +68,7 @@ def exact_layer(layer):
     new.load_own_variables(
         {f"coordinates_{c}": matrix[clusters == c] @ v.T for c, v in enumerate(bases)}
         | {"bases": np.concatenate(bases), "assignments": clusters}
-        | {"bias": x for x in bias}
+        | dict(zip(["bias"], bias, strict=False))
     )
     return new
 
@@ -81,7 +81,9 @@ def exact_copy(model, part=""):
         if isinstance(place.layer, keras.layers.Dense | keras.layers.Embedding)
         and part in place.path
     ]
-    return SURGERY.replace_layers(model, {layer: exact_layer(layer) for layer in layers})
+    return SURGERY.replace_layers(
+        model, {layer: exact_layer(layer) for layer in layers}
+    )
 
 
 def run_python(code, *arguments):
@@ -179,9 +181,7 @@ def test_gradients_are_those_of_the_model_by_the_chain_rule(name):
             basis = np.split(bases, layer.num_clusters)[c]
             np.testing.assert_allclose(factored[id(u.value)], rows @ basis.T, **close)
         u = [ops.convert_to_numpy(x) for x in layer.coordinates]
-        expected = [
-            u[c].T @ gradient[layer.assignments == c] for c in range(len(u))
-        ]
+        expected = [u[c].T @ gradient[layer.assignments == c] for c in range(len(u))]
         found = factored[id(layer.bases.value)]
         np.testing.assert_allclose(found, np.concatenate(expected), **close)
 
@@ -387,7 +387,9 @@ def sentences(minilm_folder):
 
 def test_minilm_with_its_table_at_full_rank_is_minilm(minilm, sentences):
     small = exact_copy(minilm, "word_embeddings")
-    assert [layer.num_clusters for layer in adapter.factored_layers(small).values()] == [2]
+    assert [
+        layer.num_clusters for layer in adapter.factored_layers(small).values()
+    ] == [2]
     for ids in sentences:
         np.testing.assert_allclose(
             models.outputs_of(small, ids), models.outputs_of(minilm, ids), atol=1e-5

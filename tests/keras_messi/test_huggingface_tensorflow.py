@@ -77,9 +77,7 @@ def test_a_saved_model_computes_the_same(small, tmp_path):
     ids = models.tokens()["input_ids"]
     tf.saved_model.save(small, tmp_path, {"serving_default": logits})
     serve = tf.saved_model.load(tmp_path).signatures["serving_default"]
-    np.testing.assert_allclose(
-        serve(ids=ids)["output_0"], small(ids)[0], atol=1e-5
-    )
+    np.testing.assert_allclose(serve(ids=ids)["output_0"], small(ids)[0], atol=1e-5)
 
 
 def test_a_model_that_is_not_built_is_refused():

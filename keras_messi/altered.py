@@ -1,0 +1,188 @@
+"""Layers with other layers put into them, and configs that remember it.
+
+A class that makes its layers itself makes the old ones again when it is loaded. So a
+layer or model in which layers were replaced gets a class derived from its own, whose
+config holds the original config and the new layers. It is built and saved, loaded,
+pickled or used in another model as ever.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from typing import Any
+
+import keras
+
+from keras_messi._keras_internals import (
+    attributes,
+    direct_layers,
+    exchange_layers,
+    is_graph,
+    is_plain_graph,
+)
+
+
+def all_layers(root: keras.Layer) -> list[keras.Layer]:
+    """A layer or model and all inside it, each once, in an order that is always same.
+
+    Always the same for all that is built from one config.
+    """
+    found = {id(root): root}
+
+    def visit(layer: keras.Layer) -> None:
+        for inner in direct_layers(layer):
+            if id(inner) not in found:
+                found[id(inner)] = inner
+                visit(inner)
+
+    visit(root)
+    return list(found.values())
+
+
+def all_paths(root: keras.Layer) -> dict[str, keras.Layer]:
+    """Paths of the layers inside a layer or model, each once, as in `all_layers`.
+
+    A layer of a graph goes by its name, any other by the attribute that holds it.
+    """
+    found: dict[str, keras.Layer] = {}
+    seen = {id(root)}
+
+    def visit(layer: keras.Layer, prefix: str) -> None:
+        names = _names(layer)
+        for inner in direct_layers(layer):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                path = _unique(prefix + names.get(id(inner), inner.name), found)
+                found[path] = inner
+                visit(inner, path + "/")
+
+    visit(root, "")
+    return found
+
+
+def _names(layer: keras.Layer) -> dict[int, str]:
+    """Names of the layers in attributes, such as "blocks/0" for `self.blocks[0]`."""
+    names = {id(x): x.name for x in layer.layers} if is_graph(layer) else {}
+    for attribute, value in attributes(layer).items():
+        for name, inner in _layers_in(value, attribute.lstrip("_")):
+            names.setdefault(id(inner), name)
+    return names
+
+
+def _layers_in(value: Any, name: str) -> Iterator[tuple[str, keras.Layer]]:
+    if isinstance(value, keras.Layer):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _layers_in(entry, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for i, entry in enumerate(value):
+            yield from _layers_in(entry, f"{name}/{i}")
+
+
+def _unique(path: str, taken: dict[str, keras.Layer]) -> str:
+    candidates = (path if n == 1 else f"{path}_{n}" for n in count(1))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def put_layers(root: keras.Layer, pairs: list[tuple[keras.Layer, keras.Layer]]) -> None:
+    """Exchange layers anywhere inside a layer or model, in place.
+
+    Args:
+        root: The layer or model.
+        pairs: Old and new layers. The other way round they undo the exchange.
+    """
+    exchange_layers(all_layers(root), pairs)
+
+
+def remember_layers(root: keras.Layer, new_layers: list[keras.Layer]) -> None:
+    """Let all that holds new layers, and would make old ones, save the new ones."""
+    new = {id(layer) for layer in new_layers}
+    for layer in all_layers(root):
+        inside = [x for x in all_layers(layer)[1:] if id(x) in new]
+        if inside and not is_plain_graph(layer):
+            known = vars(layer).get("_put_in", ())
+            object.__setattr__(layer, "_put_in", (*known, *inside))
+            original: Any = type(layer)
+            if not issubclass(original, Altered):
+                object.__setattr__(layer, "__class__", _altered(original))
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class Altered:
+    """What the class of a layer gets when layers are put into the layer."""
+
+    _put_in: tuple[keras.Layer, ...]
+
+    def get_config(self) -> dict[str, Any]:
+        """The original config, and the new layers by their place in `all_layers`."""
+        put_in = {id(layer) for layer in self._put_in}
+        new = {
+            str(place): keras.saving.serialize_keras_object(layer)
+            for place, layer in enumerate(all_layers(self))
+            if id(layer) in put_in
+        }
+        with _original_class(self):
+            original = keras.saving.serialize_keras_object(self)
+        original.pop("compile_config", None)
+        return {"original": original, "new": new}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> keras.Layer:
+        """Make the original, and put the new layers into it."""
+        original = keras.saving.deserialize_keras_object(config["original"])
+        layers = all_layers(original)
+        pairs = [
+            (layers[int(place)], keras.saving.deserialize_keras_object(new))
+            for place, new in config["new"].items()
+        ]
+        put_layers(original, [(old, new) for old, new in pairs if not _same(old, new)])
+        # A layer that the original made anew itself stays: others may share it.
+        kept = [old if _same(old, new) else new for old, new in pairs]
+        remember_layers(original, kept)
+        return original
+
+
+def _same(layer: keras.Layer, other: keras.Layer) -> bool:
+    return type(layer) is type(other) and layer.get_config() == other.get_config()
+
+
+def class_of(layer: keras.Layer) -> type:
+    """The class of a layer, the original one if the layer was altered."""
+    cls = type(layer)
+    return cls.__bases__[1] if issubclass(cls, Altered) else cls
+
+
+@contextmanager
+def _original_class(layer: Altered) -> Iterator[None]:
+    """Give a layer its original class back for a while.
+
+    Keras makes configs up from the name of the class and the arguments of its
+    `__init__`, and asks whether the class has a `get_config` of its own.
+    """
+    altered = type(layer)
+    object.__setattr__(layer, "__class__", class_of(layer))
+    try:
+        yield
+    finally:
+        object.__setattr__(layer, "__class__", altered)
+
+
+@cache
+def _altered(original: type) -> type:
+    """The altered class of a class, under its name; all load through one name."""
+    members: dict[str, Any] = {"__module__": __name__, "__doc__": original.__doc__}
+    if hasattr(original, "save_to_preset"):
+        members["save_to_preset"] = _refuse_preset
+    altered = type(original.__name__, (Altered, original), members)
+    register = keras.saving.register_keras_serializable("keras_messi", "Altered")
+    return register(altered)
+
+
+def _refuse_preset(self: keras.Layer, *args: Any, **kwargs: Any) -> None:
+    raise NotImplementedError(
+        f"'{self.name}' holds compressed layers, which presets can't: they are read "
+        "by class, without the layers that were put in. Save it by "
+        "keras_messi.save_model(model, 'model.keras') instead."
+    )
