@@ -30,8 +30,9 @@ def adapter_for(framework: str | None) -> ModuleType:
     """
     if framework not in _EXTRAS:
         raise ValueError(
-            "Models of transformers need Keras on tensorflow or torch: set KERAS_BACKEND "
-            f"in the environment of the process. Received: {framework}"
+            "Models of transformers need Keras on tensorflow or torch: set "
+            "KERAS_BACKEND in the environment of the process. Received: backend "
+            f"{framework}"
         )
     if framework != keras.backend.backend():
         raise ValueError(

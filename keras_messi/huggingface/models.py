@@ -61,6 +61,12 @@ class CompressedModel:
             f"new_num_tokens={new_num_tokens}, vocab_size={self.config.vocab_size}"
         )
 
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Tie the weights of a PyTorch model, unless its head does so by itself."""
+        head = self.get_output_embeddings()  # type: ignore[attr-defined]
+        if not getattr(head, "is_tied", False):
+            super().tie_weights(*args, **kwargs)  # type: ignore[misc]
+
 
 @functools.cache
 def _compressed_class(model_class: type) -> type:

@@ -46,6 +46,8 @@ SEPARATOR = "."
 class TiedLogits(nn.Module):
     """A Linear layer that shares its weight with a factored embedding."""
 
+    is_tied = True
+
     def __init__(self, embedding: keras.Layer, bias: nn.Parameter | None) -> None:
         super().__init__()
         # In a tuple, so that the weights of the embedding are not listed here as well.
@@ -131,17 +133,6 @@ def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
                     setattr(parent, name, layer)
                 elif type(child) is nn.Linear and child.weight is old.weight:
                     setattr(parent, name, TiedLogits(layer, child.bias))
-    _forget_ties(model)
-
-
-def _forget_ties(model: nn.Module) -> None:
-    """Drop what transformers remembers of weights tied to those that are gone."""
-    for module in model.modules():
-        ties = getattr(module, "all_tied_weights_keys", {})
-        names = module.state_dict().keys()
-        kept = {a: b for a, b in ties.items() if a in names and b in names}
-        if kept != ties:
-            module.all_tied_weights_keys = module._tied_weights_keys = kept
 
 
 def read(weight: Any) -> torch.Tensor:

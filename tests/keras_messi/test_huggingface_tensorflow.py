@@ -14,6 +14,7 @@ if models.BACKEND != "tensorflow":
 import tensorflow as tf
 import tf_keras
 
+pytestmark = models.FILTERS
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)
 
 

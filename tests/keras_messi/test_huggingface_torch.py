@@ -15,6 +15,7 @@ if models.BACKEND != "torch":
 
 import torch
 
+pytestmark = models.FILTERS
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)
 
 

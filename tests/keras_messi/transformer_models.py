@@ -19,6 +19,10 @@ elif BACKEND == "torch":
 else:
     pytest.skip("transformers has TensorFlow and PyTorch", allow_module_level=True)
 
+# What transformers 4.54 says of its own PyTorch code.
+FILTERS = pytest.mark.filterwarnings(
+    "ignore:.* will be removed in version 4.55:FutureWarning"
+)
 PREFIX = {"tensorflow": "TF", "torch": ""}[BACKEND]
 CLASSES = [
     family + head
