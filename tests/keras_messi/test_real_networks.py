@@ -55,3 +55,34 @@ def test_looking_words_up_gives_rows_of_the_table(word_table):
     np.testing.assert_allclose(
         ops.convert_to_numpy(small(words)), table[words], atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def vgg19():
+    """VGG-19 with random weights, its dense part as wide as it is, on small images."""
+    keras.utils.set_random_seed(0)
+    return keras.applications.VGG19(weights=None, input_shape=(64, 64, 3))
+
+
+def test_vgg19_loses_the_parameters_that_the_formula_says(vgg19):
+    config = MessiConfig(rank=128, num_clusters=2)
+    small, report = compress(vgg19, config, filters=["fc1", "fc2"])
+    assert [row.shape for row in report.replaced] == [(2048, 4096), (4096, 4096)]
+    removed = sum(n * d - 128 * (n + 2 * d) for n, d in [(2048, 4096), (4096, 4096)])
+    assert report.parameters_before - report.parameters_after == removed
+    assert small.count_params() == report.parameters_after + 2048 + 4096
+    assert {type(layer).__name__ for layer in small.layers} >= {"Conv2D", "MessiDense"}
+
+
+def test_vgg19_compressed_without_loss_computes_the_same(vgg19):
+    fc2 = vgg19.get_layer("fc2")
+    left, right = np.random.default_rng(0).standard_normal((2, 4096, 16)) / 16
+    fc2.kernel.assign((left @ right.T).astype("float32"))
+    config = MessiConfig(rank=16, num_clusters=1)
+    small, _ = compress(vgg19, config, filters="fc2")
+    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(small(images)),
+        ops.convert_to_numpy(vgg19(images)),
+        atol=1e-6,
+    )
