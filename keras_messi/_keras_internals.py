@@ -95,6 +95,8 @@ def exchange_layers(
     for holder in holders:
         if isinstance(holder, Functional):
             _map_graph_again(holder)
+        if "_torch_params" in vars(holder).get("_modules", {}):
+            holder._track_variables()  # torch has a list of all weights inside
 
 
 def _has_functional(layer: keras.Layer) -> bool:

@@ -143,12 +143,18 @@ class Altered:
         remember_layers(original, kept)
         return original
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as Keras does, by the class that can be imported."""
+        reduced: Any = super().__reduce__()
+        load, *rest = reduced
+        return getattr(class_of(self), load.__name__), *rest
+
 
 def _same(layer: keras.Layer, other: keras.Layer) -> bool:
     return type(layer) is type(other) and layer.get_config() == other.get_config()
 
 
-def class_of(layer: keras.Layer) -> type:
+def class_of(layer: Any) -> type:
     """The class of a layer, the original one if the layer was altered."""
     cls = type(layer)
     return cls.__bases__[1] if issubclass(cls, Altered) else cls

@@ -21,6 +21,8 @@ class FactoredMatrix(keras.Layer):
     unsigned type: a byte a row up to 256 clusters.
     """
 
+    built: bool
+
     def __init__(
         self,
         num_clusters: int,

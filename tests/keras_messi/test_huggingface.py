@@ -341,7 +341,10 @@ def test_damaged_weights_are_refused(folder):
     [
         (lambda config: config["messi"]["layers"].popitem(), "Missing: .*not expected"),
         (lambda config: config.update(type_vocab_size=5), "shape"),
-        (lambda config: config["messi"].update(framework="jax"), "Received: backend jax"),
+        (
+            lambda config: config["messi"].update(framework="jax"),
+            "Received: backend jax",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_the_weights_is_refused(folder, change, complaint):
@@ -365,7 +368,9 @@ def test_transformers_without_tensorflow_names_what_to_install(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     five = types.SimpleNamespace(__version__="5.0.0")
     monkeypatch.setitem(sys.modules, "transformers", five)
-    with pytest.raises(ImportError, match=r'kprojclust\[hf-tf\]".*5.0.0 has no TensorFlow'):
+    with pytest.raises(
+        ImportError, match=r'kprojclust\[hf-tf\]".*5.0.0 has no TensorFlow'
+    ):
         adapter_for("tensorflow")
 
 
