@@ -19,6 +19,9 @@ from keras_messi.huggingface.models import stored_tensors
 from keras_messi.layers import MessiDense, MessiEmbedding
 from tests.keras_messi import transformer_models as models
 
+if models.MISSING:
+    pytest.skip(models.MISSING, allow_module_level=True)
+
 pytestmark = models.FILTERS
 adapter = adapter_for(models.BACKEND)
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)

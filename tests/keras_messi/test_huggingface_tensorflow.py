@@ -8,8 +8,8 @@ from keras_messi.huggingface import SURGERY, from_pretrained
 from keras_messi.layers import MessiEmbedding, static_lookup
 from tests.keras_messi import transformer_models as models
 
-if models.BACKEND != "tensorflow":
-    pytest.skip("TensorFlow only", allow_module_level=True)
+if models.MISSING or models.BACKEND != "tensorflow":
+    pytest.skip(models.MISSING or "TensorFlow only", allow_module_level=True)
 
 import tensorflow as tf
 import tf_keras

@@ -6,24 +6,27 @@ import keras
 import numpy as np
 import pytest
 
-transformers = pytest.importorskip("transformers")
 BACKEND = keras.backend.backend()
-if BACKEND == "tensorflow":
-    tf_keras = pytest.importorskip("tf_keras")
-    import tensorflow as tf
+MISSING = None  # why there are no models, a reason to skip tests
+try:
+    import transformers
 
-    if int(transformers.__version__.split(".")[0]) > 4:
-        pytest.skip("transformers without TensorFlow", allow_module_level=True)
-elif BACKEND == "torch":
-    import torch
-else:
-    pytest.skip("transformers has TensorFlow and PyTorch", allow_module_level=True)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+        import tf_keras
+        from transformers import TFPreTrainedModel  # noqa: F401
+    elif BACKEND == "torch":
+        import torch
+    else:
+        MISSING = f"transformers has no models for {BACKEND}"
+except ImportError as error:
+    MISSING = f"pip install transformers, for TensorFlow with tf-keras: {error}"
 
 # What transformers 4.54 says of its own PyTorch code.
 FILTERS = pytest.mark.filterwarnings(
     "ignore:.* will be removed in version 4.55:FutureWarning"
 )
-PREFIX = {"tensorflow": "TF", "torch": ""}[BACKEND]
+PREFIX = "TF" if BACKEND == "tensorflow" else ""
 CLASSES = [
     family + head
     for family in ("Bert", "Roberta", "DistilBert", "Albert")
