@@ -32,11 +32,13 @@ def is_plain_graph(layer: keras.Layer) -> bool:
 def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Layers that a layer or model holds itself, each once, those of its graph first.
 
-    The Functional model that a Sequential one keeps inside is left out.
+    What was hung on a plain Sequential or Functional model later is no part of it:
+    Keras does not load it again either.
     """
     in_graph = layer.layers if is_graph(layer) else []
-    held = [x for x in layer._layers if x is not getattr(layer, "_functional", None)]
-    return list({id(x): x for x in [*in_graph, *held]}.values())
+    held = [] if is_plain_graph(layer) else layer._layers
+    inner = getattr(layer, "_functional", None)  # inside each Sequential model
+    return list({id(x): x for x in [*in_graph, *held] if x is not inner}.values())
 
 
 class Call(NamedTuple):
@@ -112,6 +114,8 @@ def exchange_layers(
     for holder in holders:
         if isinstance(holder, Functional):
             _map_graph_again(holder)
+        if "_torch_params" in vars(holder).get("_modules", {}):
+            holder._track_variables()  # torch has a list of all weights inside
 
 
 def _has_functional(layer: keras.Layer) -> bool:
@@ -184,13 +188,16 @@ def trace(model: keras.Model, dtype: str) -> None:
     if isinstance(graph, Functional):
         backend.compute_output_spec(model, graph._inputs_struct)
         return
+    config = model.get_build_config()
+    shapes = config.get("shapes_dict") or {"": config["input_shape"]}
     inputs = {
         name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, dtype), shapes
+            lambda shape: keras.KerasTensor(shape, dtype), shape
         )
-        for name, shapes in model._build_shapes_dict.items()
+        for name, shape in shapes.items()
     }
-    backend.compute_output_spec(model, **inputs)
+    first = [inputs.pop("")] if "" in inputs else []  # its name was not recorded
+    backend.compute_output_spec(model, *first, **inputs)
 
 
 @contextmanager

@@ -22,22 +22,15 @@ from keras_messi._keras_internals import (
     is_plain_graph,
 )
 
+_PUT_IN = "_put_in"  # attribute of an altered layer: the layers put into it
+
 
 def all_layers(root: keras.Layer) -> list[keras.Layer]:
-    """A layer or model and all inside it, each once, in an order that is always same.
+    """A layer or model and all inside it, each once.
 
-    Always the same for all that is built from one config.
+    The order is the same for all that is built from one config.
     """
-    found = {id(root): root}
-
-    def visit(layer: keras.Layer) -> None:
-        for inner in direct_layers(layer):
-            if id(inner) not in found:
-                found[id(inner)] = inner
-                visit(inner)
-
-    visit(root)
-    return list(found.values())
+    return [root, *(layer for _, layer in _walk(root))]
 
 
 def all_paths(root: keras.Layer) -> dict[str, keras.Layer]:
@@ -46,27 +39,36 @@ def all_paths(root: keras.Layer) -> dict[str, keras.Layer]:
     A layer of a graph goes by its name, any other by the attribute that holds it.
     """
     found: dict[str, keras.Layer] = {}
+    prefixes, names = {id(root): ""}, {id(root): _names(root)}
+    for holder, layer in _walk(root):
+        name = names[id(holder)].get(id(layer), layer.name)
+        path = _unique(prefixes[id(holder)] + name, found)
+        found[path] = layer
+        prefixes[id(layer)], names[id(layer)] = path + "/", _names(layer)
+    return found
+
+
+def _walk(root: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+    """Each layer inside a layer or model once, after the one that holds it first."""
     seen = {id(root)}
 
-    def visit(layer: keras.Layer, prefix: str) -> None:
-        names = _names(layer)
-        for inner in direct_layers(layer):
-            if id(inner) not in seen:
-                seen.add(id(inner))
-                path = _unique(prefix + names.get(id(inner), inner.name), found)
-                found[path] = inner
-                visit(inner, path + "/")
+    def visit(holder: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+        for layer in direct_layers(holder):
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield holder, layer
+                yield from visit(layer)
 
-    visit(root, "")
-    return found
+    return visit(root)
 
 
 def _names(layer: keras.Layer) -> dict[int, str]:
     """Names of the layers in attributes, such as "blocks/0" for `self.blocks[0]`."""
     names = {id(x): x.name for x in layer.layers} if is_graph(layer) else {}
     for attribute, value in attributes(layer).items():
-        for name, inner in _layers_in(value, attribute.lstrip("_")):
-            names.setdefault(id(inner), name)
+        if attribute != _PUT_IN:
+            for name, inner in _layers_in(value, attribute.lstrip("_")):
+                names.setdefault(id(inner), name)
     return names
 
 
@@ -102,8 +104,8 @@ def remember_layers(root: keras.Layer, new_layers: list[keras.Layer]) -> None:
     for layer in all_layers(root):
         inside = [x for x in all_layers(layer)[1:] if id(x) in new]
         if inside and not is_plain_graph(layer):
-            known = vars(layer).get("_put_in", ())
-            object.__setattr__(layer, "_put_in", (*known, *inside))
+            known = vars(layer).get(_PUT_IN, ())
+            object.__setattr__(layer, _PUT_IN, (*known, *inside))
             original: Any = type(layer)
             if not issubclass(original, Altered):
                 object.__setattr__(layer, "__class__", _altered(original))
@@ -143,9 +145,21 @@ class Altered:
         remember_layers(original, kept)
         return original
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as Keras does, by the class that can be imported."""
+        reduced: Any = super().__reduce__()
+        load, *rest = reduced
+        return getattr(class_of(self), load.__name__), *rest
+
 
 def _same(layer: keras.Layer, other: keras.Layer) -> bool:
     return type(layer) is type(other) and layer.get_config() == other.get_config()
+
+
+def class_of(layer: Any) -> type:
+    """The class of a layer, the original one if the layer was altered."""
+    cls = type(layer)
+    return cls.__bases__[1] if issubclass(cls, Altered) else cls
 
 
 @contextmanager
@@ -156,7 +170,7 @@ def _original_class(layer: Altered) -> Iterator[None]:
     `__init__`, and asks whether the class has a `get_config` of its own.
     """
     altered = type(layer)
-    object.__setattr__(layer, "__class__", altered.__bases__[1])
+    object.__setattr__(layer, "__class__", class_of(layer))
     try:
         yield
     finally:

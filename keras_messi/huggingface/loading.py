@@ -43,7 +43,7 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Any:
     adapter = adapter_for(framework)
     model_class = _model_class(folder, entries, adapter)
     if recipe is None:
-        return _load_plain(folder, model_class)
+        return _load_plain(folder, model_class, adapter)
     config = model_class.config_class.from_pretrained(folder)
     tensors = folders.read_weights(folder, adapter.load_file)
     try:
@@ -69,16 +69,20 @@ def _model_class(folder: Any, entries: dict[str, Any], adapter: ModuleType) -> A
     return model_class
 
 
-def _load_plain(folder: Any, model_class: Any) -> Any:
+def _load_plain(folder: Any, model_class: Any, adapter: ModuleType) -> Any:
     try:
         model, found = model_class.from_pretrained(folder, output_loading_info=True)
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(
             f"`folder` holds no model that transformers can load: {folder}. {error}"
         ) from error
-    if found["missing_keys"]:
+    # Names of weights or of layers, with layers that have none among them.
+    missing = sorted(name.removesuffix(":0") for name in found["missing_keys"])
+    names = adapter.stock_weights(model)
+    missing = [part for part in missing if any(part in name for name in names)]
+    if missing:
         raise ValueError(
-            f"`folder` must hold all weights of {model_class.__name__}. Received: "
-            f"{folder}, without {sorted(found['missing_keys'])}"
+            f"`folder` must hold all weights of a {type(model).__name__}. Received: "
+            f"{folder}, without {missing}"
         )
     return model

@@ -15,6 +15,8 @@ from keras_messi.huggingface._frameworks import adapter_for, framework_of
 from keras_messi.huggingface._stand_ins import path_of
 from keras_messi.surgery import Place, Surgery
 
+_OWN = __name__.partition(".")[0]
+
 
 class CompressedModel:
     """What a model of transformers does otherwise once its layers are factored.
@@ -59,6 +61,12 @@ class CompressedModel:
             f"new_num_tokens={new_num_tokens}, vocab_size={self.config.vocab_size}"
         )
 
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Tie the weights of a PyTorch model, unless its head does so by itself."""
+        head = self.get_output_embeddings()  # type: ignore[attr-defined]
+        if not getattr(head, "is_tied", False):
+            super().tie_weights(*args, **kwargs)  # type: ignore[misc]
+
 
 @functools.cache
 def _compressed_class(model_class: type) -> type:
@@ -75,18 +83,12 @@ def _plain_class(model: Any) -> type:
 
 
 def find_layers(model: Any) -> list[Place]:
-    """All places of a model with weights, each with a stock Keras layer in its stead.
+    """All places of a model with weights, each with a Keras layer in its stead.
 
     Raises:
         ValueError: The model is not built, or Keras runs on another backend.
     """
-    places = _adapter_of(model).find_layers(model)
-    if not places:
-        raise ValueError(
-            "`model` must be built, so that it has weights. Received: a "
-            f"{type(model).__name__} without any. Call it on some data first."
-        )
-    return places
+    return _adapter_of(model).find_layers(model)
 
 
 def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> Any:
@@ -95,6 +97,9 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
     Args:
         model: A model of transformers. It is left as it is.
         replacements: The new layer for each layer of `find_layers` to be replaced.
+
+    Raises:
+        ValueError: The model is not what its class and config build.
     """
     adapter = _adapter_of(model)
     config = copy.deepcopy(model.config)
@@ -108,6 +113,7 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
         tensors |= _stored_by(new, path, adapter)
     config.messi = {"framework": framework_of(model), "layers": recipe}
     small = assemble(adapter, _plain_class(model), config, tensors)
+    _check_layer_types(adapter.layer_types(model), adapter.layer_types(small))
     adapter.copy_training_state(model, small)
     return small
 
@@ -163,10 +169,21 @@ def _follow(recipe: Mapping[str, Any]) -> keras.Layer:
     return layer_class.from_config({**recipe["config"], "dtype": recipe["policy"]})
 
 
+def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> None:
+    """Raise ValueError if a copy of a model has a layer of another class somewhere."""
+    for path, layer_type in found.items():
+        name, kind = layer_type.__name__, expected.get(path, layer_type)
+        if name != kind.__name__ and not layer_type.__module__.startswith(_OWN):
+            raise ValueError(
+                "`model` must be what its class and config build. Received: a model "
+                f"with a {kind.__name__} at {path} in the place of a {name}"
+            )
+
+
 def _check_names(expected: set[str], found: set[str]) -> None:
     if expected != found:
         raise ValueError(
-            "The weights must be those of the model. Missing: "
+            "The weights must be those of a model of this class and config. Missing: "
             f"{sorted(expected - found)}, not expected: {sorted(found - expected)}"
         )
 

@@ -28,6 +28,7 @@ __all__ = [
     "copy_training_state",
     "factored_layers",
     "find_layers",
+    "layer_types",
     "load_file",
     "put",
     "read",
@@ -82,7 +83,7 @@ class FactoredTable(FactoredLayer):
 class _TiedLogits(tf.__internal__.dispatch.OpDispatcher):
     """What `tf.matmul` does with a FactoredTable, which is no tensor."""
 
-    def handle(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operands = dict(zip("ab", args, strict=False)) | kwargs
         table = operands["b"]
         if isinstance(table, FactoredTable) and operands.get("transpose_b"):
@@ -126,8 +127,7 @@ def find_layers(model: tf_keras.Model) -> list[Place]:
     for variable in model.weights:
         weights[_path(variable)].append(variable)
     factored, matrices = factored_layers(model), _matrices(model)
-    # Outer layers come first, so that a path ends up with its innermost layer.
-    types = {_path(v): type(x).__name__ for x in _layers(model) for v in x.weights}
+    types = layer_types(model)
     places = []
     for path, variables in weights.items():
         if path in factored:
@@ -135,8 +135,14 @@ def find_layers(model: tf_keras.Model) -> list[Place]:
         elif path in matrices:
             places.append(_stand_in(path, matrices[path][0]))
         else:
-            places.append(other_place(path, types[path], variables))
+            places.append(other_place(path, types[path].__name__, variables))
     return places
+
+
+def layer_types(model: tf_keras.Model) -> dict[str, type]:
+    """Class of the layer in each place with weights."""
+    # Outer layers come first, so that a path ends up with its innermost layer.
+    return {_path(v): type(layer) for layer in _layers(model) for v in layer.weights}
 
 
 def _stand_in(path: str, holder: _Holder) -> Place:

@@ -28,6 +28,7 @@ __all__ = [
     "copy_training_state",
     "factored_layers",
     "find_layers",
+    "layer_types",
     "load_file",
     "put",
     "read",
@@ -44,6 +45,8 @@ SEPARATOR = "."
 
 class TiedLogits(nn.Module):
     """A Linear layer that shares its weight with a factored embedding."""
+
+    is_tied = True
 
     def __init__(self, embedding: keras.Layer, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -65,27 +68,37 @@ def build(model_class: Any, config: Any) -> nn.Module:
 def find_layers(model: nn.Module) -> list[Place]:
     """All places with weights. What is shared belongs to the first place."""
     factored = factored_layers(model)
-    users = defaultdict(list)
+    users: dict[int, list[tuple[str, nn.Module]]] = defaultdict(list)
     for path, module in model.named_modules():
-        for tensor in _own_tensors(module):
-            users[id(tensor)].append((path, module))
-    places, seen = [], set()
+        for weight in module.parameters(recurse=False):
+            users[id(weight)].append((path, module))
+    places = []
+    seen: set[int] = set()
     for path, module in model.named_modules():
-        own = [tensor for tensor in _own_tensors(module) if id(tensor) not in seen]
+        own = [x for x in module.parameters(recurse=False) if id(x) not in seen]
         seen.update(map(id, own))
         if path in factored:
             places.append(factored_place(path, module))
         elif own and _factored_path(path, factored) is None:
-            shared = [user for tensor in own for user in users[id(tensor)]]
+            shared = [user for weight in own for user in users[id(weight)]]
             others = [user for user in shared if user[1] is not module]
             places.append(_stand_in(path, module, own, others))
     return places
 
 
+def layer_types(model: nn.Module) -> dict[str, type]:
+    """Class of the module in each place with weights."""
+    return {
+        path: type(module)
+        for path, module in model.named_modules()
+        if list(module.parameters(recurse=False))
+    }
+
+
 def _stand_in(
     path: str,
     module: nn.Module,
-    own: list[torch.Tensor],
+    own: list[nn.Parameter],
     others: list[tuple[str, nn.Module]],
 ) -> Place:
     """A place with its own weights; others are the modules that share them."""
@@ -97,7 +110,7 @@ def _stand_in(
             obstacle = "rescales its rows (max_norm)"
         dtype = _dtype_name(module.weight)
         return embedding_place(path, module.weight.detach(), dtype, obstacle)
-    if type(module) is nn.Linear and any(tensor is module.weight for tensor in own):
+    if type(module) is nn.Linear and any(x is module.weight for x in own):
         names = ", ".join(name for name, _ in others)
         obstacle = f"shares its weights with {names}" if names else None
         bias = None if module.bias is None else module.bias.detach()
@@ -120,17 +133,6 @@ def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
                     setattr(parent, name, layer)
                 elif type(child) is nn.Linear and child.weight is old.weight:
                     setattr(parent, name, TiedLogits(layer, child.bias))
-    _forget_ties(model)
-
-
-def _forget_ties(model: nn.Module) -> None:
-    """Drop what transformers remembers of weights tied to those that are gone."""
-    for module in model.modules():
-        ties = getattr(module, "all_tied_weights_keys", {})
-        names = module.state_dict().keys()
-        kept = {a: b for a, b in ties.items() if a in names and b in names}
-        if kept != ties:
-            module.all_tied_weights_keys = module._tied_weights_keys = kept
 
 
 def read(weight: Any) -> torch.Tensor:
@@ -174,12 +176,6 @@ def copy_training_state(model: nn.Module, small: nn.Module) -> None:
 def _factored_path(name: str, factored: Mapping[str, Any]) -> str | None:
     """Path of the factored layer that a name lies in, or None."""
     return next((path for path in factored if name.startswith(f"{path}.")), None)
-
-
-def _own_tensors(module: nn.Module) -> list[torch.Tensor]:
-    """Parameters and buffers of a module without those of modules in it."""
-    parameters = module.parameters(recurse=False)
-    return [*parameters, *module.buffers(recurse=False)]
 
 
 def _dtype_name(tensor: torch.Tensor) -> str:

@@ -21,6 +21,8 @@ class FactoredMatrix(keras.Layer):
     unsigned type: a byte a row up to 256 clusters.
     """
 
+    built: bool
+
     def __init__(
         self,
         num_clusters: int,
@@ -105,10 +107,10 @@ class FactoredMatrix(keras.Layer):
         ids = ids.astype(np.min_scalar_type(self.num_clusters - 1))
         if self.routing is None:
             return ids
-        return ids[self._positions(ops.convert_to_numpy(self.routing))]
+        return ids[ops.convert_to_numpy(self._positions(self.routing))]
 
     @staticmethod
-    def _positions(routing: np.ndarray) -> np.ndarray:
+    def _positions(routing: Any) -> Any:
         """Place of each row among the rows sorted by cluster; its own inverse map."""
         raise NotImplementedError
 
@@ -123,8 +125,7 @@ class FactoredMatrix(keras.Layer):
         matrix = ops.concatenate(blocks, axis=0)  # rows sorted by cluster
         if self.routing is None:
             return matrix
-        positions = self._positions(ops.convert_to_numpy(self.routing))
-        return ops.take(matrix, positions, axis=0)
+        return ops.take(matrix, self._positions(self.routing), axis=0)
 
     def save_own_variables(self, store: Any) -> None:
         for c, coordinates in enumerate(self.coordinates):
@@ -146,7 +147,8 @@ class FactoredMatrix(keras.Layer):
                     f"{self.cluster_sizes}. The stored ones have sizes {sizes}."
                 )
             order = np.argsort(assignments, kind="stable")
-            self.routing.assign(self._positions(np.argsort(order)).astype("int32"))
+            positions = self._positions(ops.convert_to_tensor(np.argsort(order)))
+            self.routing.assign(ops.cast(positions, "int32"))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_messi.layers._backend import split, take_rows, transposed_matmul
@@ -137,9 +136,9 @@ class MessiDense(FactoredMatrix):
         return self._matrix()
 
     @staticmethod
-    def _positions(routing: np.ndarray) -> np.ndarray:
+    def _positions(routing: Any) -> Any:
         # Routing lists the inputs cluster by cluster, so that call() can gather them.
-        return np.argsort(routing)
+        return ops.argsort(routing)
 
     def compute_output_shape(
         self, input_shape: Sequence[int | None]

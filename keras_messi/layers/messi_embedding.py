@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_messi._keras_internals import set_mask
@@ -176,7 +175,7 @@ class MessiEmbedding(FactoredMatrix):
         return self._matrix()
 
     @staticmethod
-    def _positions(routing: np.ndarray) -> np.ndarray:
+    def _positions(routing: Any) -> Any:
         # Routing gives the position of each token directly, so that call() can look
         # up a few tokens without sorting the vocabulary.
         return routing

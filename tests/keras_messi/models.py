@@ -109,6 +109,45 @@ class Tower(keras.Model):
         return {**super().get_config(), "units": self.units}
 
 
+@register
+class ReadingHead(keras.layers.Layer):
+    """Ties its logits to an embedding by reading a weight of it."""
+
+    def __init__(self, embedding, weight, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+        self.weight = weight
+
+    def call(self, inputs):
+        table = getattr(self.embedding, self.weight)
+        return keras.ops.matmul(inputs, keras.ops.transpose(table))
+
+
+@register
+class Tied(keras.Model):
+    """An embedding that a head reads directly, and a Dense layer."""
+
+    def __init__(self, weight="embeddings", **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.words = keras.layers.Embedding(50, 24)
+        self.dense = keras.layers.Dense(24)
+        self.head = ReadingHead(self.words, weight)
+
+    def call(self, inputs):
+        return self.head(self.dense(self.words(inputs)))
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight}
+
+
+def tied(weight="embeddings"):
+    """A built Tied."""
+    model = Tied(weight)
+    model(inputs_of(model))
+    return model
+
+
 def subclassed():
     """A built Tower."""
     model = Tower(name="tower")
@@ -131,7 +170,7 @@ ALL = [sequential, siamese, composite, subclassed, with_blocks]
 def inputs_of(model, num_rows=4):
     """Random inputs for a model."""
     rng = np.random.default_rng(0)
-    if isinstance(model, Tower):
+    if isinstance(model, Tower | Tied):
         return rng.integers(0, 50, (num_rows, 6)).astype("int32")
 
     def one(tensor):

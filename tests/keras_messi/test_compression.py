@@ -187,6 +187,84 @@ def test_the_layers_of_attention_are_not_supported():
     assert "each/layer" in [row.path for row in report.replaced]
 
 
+def test_a_head_that_reads_what_the_factors_lack_keeps_its_layer():
+    model = models.tied("_embeddings")
+    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    assert reasons(report) == {"words": SkipReason.REFUSED}
+    assert "no attribute '_embeddings'" in report.skipped[0].detail
+    assert isinstance(small.words, keras.layers.Embedding)
+    assert isinstance(small.dense, MessiDense)
+    assert small.count_params() < model.count_params()
+    with pytest.raises(ValueError, match="No layer .*has no attribute '_embeddings'"):
+        compress(model, MessiConfig(rate=0.5, num_clusters=2), filters="words")
+
+
+def test_a_head_that_reads_the_table_follows():
+    model = models.tied("embeddings")
+    small, report = compress(model, MessiConfig(rate=0.2, num_clusters=2))
+    assert isinstance(small.words, MessiEmbedding)
+    assert not report.skipped
+    small.compile("sgd", "mse")
+    x, before = models.inputs_of(small), ops.convert_to_numpy(small.words.bases)
+    small.fit(x, np.ones((4, 6, 50)), verbose=0)
+    assert not np.array_equal(ops.convert_to_numpy(small.words.bases), before)
+
+
+def test_reversible_embeddings_stay_reversible():
+    words = keras.layers.ReversibleEmbedding(50, 24, name="words")
+    tokens = keras.Input((6,), dtype="int32")
+    model = keras.Model(tokens, words(words(tokens), reverse=True))
+    small, _ = compress(model, MessiConfig(rate=0.2, num_clusters=2))
+    new = small.get_layer("words")
+    assert isinstance(new, MessiEmbedding)
+    table = ops.convert_to_numpy(new.embeddings)
+    expected = table[models.inputs_of(model)] @ table.T
+    np.testing.assert_allclose(models.outputs_of(small), expected, atol=1e-5)
+
+
+def test_untied_reversible_embeddings_are_skipped():
+    words = keras.layers.ReversibleEmbedding(50, 24, tie_weights=False, name="words")
+    tokens = keras.Input((6,), dtype="int32")
+    model = keras.Model(tokens, keras.layers.Dense(30)(words(tokens)))
+    _, report = compress(model, MessiConfig(rate=0.2, num_clusters=1))
+    assert report.skipped[0].detail == "its reverse projection is not tied"
+
+
+def test_a_new_name_is_no_new_code():
+    class Renamed(keras.layers.Dense):
+        pass
+
+    model = keras.Sequential([keras.Input((40,)), Renamed(30, name="renamed")])
+    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    assert [row.layer_type for row in report.replaced] == ["Renamed"]
+
+
+def test_a_compiled_model_with_its_own_compile_says_so():
+    class Own(models.Tower):
+        def compile(self):
+            super().compile("sgd", "mse")
+
+    model = Own()
+    model(models.inputs_of(model))
+    model.compile()
+    with pytest.warns(UserWarning, match="must be compiled again: its class Own"):
+        small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    assert not small.compiled
+
+
+def test_compressing_twice_adds_to_the_first_time():
+    model = models.subclassed()
+    once, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2), "words")
+    twice, report = compress(once, MessiConfig(rate=0.5, num_clusters=2), "blocks")
+    assert isinstance(twice.words, MessiEmbedding)
+    assert isinstance(twice.blocks[1].steps[0], MessiDense)
+    assert all(row.path.startswith("blocks") for row in report.replaced)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(twice)
+    )
+    assert again.count_params() == twice.count_params()
+
+
 def test_reasons_from_filters_sizes_and_rates():
     inputs = keras.Input((40,))
     x = keras.layers.Dense(30, name="good")(inputs)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_messi import MessiConfig, compress
+from keras_messi import MessiConfig, compress, load_model, save_model
 from keras_messi.demo import accuracy, run_trial
-from keras_messi.layers import MessiEmbedding
+from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.surgery import replace_layers
 
 
 def test_lenet_has_the_parameters_and_the_accuracy_that_are_known(trained_lenet, mnist):
@@ -55,3 +56,37 @@ def test_looking_words_up_gives_rows_of_the_table(word_table):
     np.testing.assert_allclose(
         ops.convert_to_numpy(small(words)), table[words], atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def vgg19():
+    """VGG-19 with random weights, its dense part as wide as it is, on small images."""
+    keras.utils.set_random_seed(0)
+    return keras.applications.VGG19(weights=None, input_shape=(64, 64, 3))
+
+
+def test_vgg19_loses_the_parameters_that_the_formula_says(vgg19):
+    config = MessiConfig(rank=64, num_clusters=2)
+    small, report = compress(vgg19, config, filters=["fc1", "predictions"])
+    shapes = [(2048, 4096), (4096, 1000)]
+    assert [row.shape for row in report.replaced] == shapes
+    removed = sum(n * d - 64 * (n + 2 * d) for n, d in shapes)
+    assert report.parameters_before - report.parameters_after == removed
+    assert small.count_params() == report.parameters_after + 2048 + 4096
+
+
+def test_vgg19_with_an_exact_factorization_computes_the_same(vgg19, tmp_path):
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((2, 4096, 16)).astype("float32") / 16
+    vgg19.get_layer("fc2").kernel.assign(left @ right.T)
+    new = MessiDense(4096, num_clusters=1, rank=16, activation="relu", name="fc2")
+    new.build((None, 4096))
+    new.coordinates[0].assign(left)
+    new.bases.assign(right.T)
+    small = replace_layers(vgg19, {vgg19.get_layer("fc2"): new})
+    save_model(small, tmp_path / "vgg19.keras")
+    images = rng.standard_normal((2, 64, 64, 3)).astype("float32")
+    found = ops.convert_to_numpy(small(images))
+    np.testing.assert_allclose(found, ops.convert_to_numpy(vgg19(images)), atol=1e-6)
+    again = load_model(tmp_path / "vgg19.keras")
+    assert np.array_equal(ops.convert_to_numpy(again(images)), found)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.surgery import find_layers, matches, replace_layers
+from keras_messi.surgery import LayersRefused, find_layers, matches, replace_layers
 from tests.keras_messi import models
 
 
@@ -63,7 +63,6 @@ def test_a_copy_without_replacements_computes_the_same(model):
     assert copy.name == model.name
     for old, new in zip(find_layers(model), find_layers(copy), strict=True):
         if isinstance(old.layer, keras.layers.Dense | keras.layers.Embedding):
-            assert new.path == old.path
             assert new.layer is not old.layer
             assert config_of(new.layer) == config_of(old.layer)
 
@@ -98,7 +97,7 @@ def test_replacing_nested_shared_and_last_layers(path):
     copy = replace_layers(model, {old: new})
     assert by_path(copy)[path].layer is new
     assert np.array_equal(models.outputs_of(copy), models.outputs_of(model))
-    new.bias.assign(new.bias + 1.0)
+    new.kernel.assign(2.0 * new.kernel)
     assert not np.allclose(models.outputs_of(copy), models.outputs_of(model))
 
 
@@ -171,6 +170,150 @@ def test_an_unbuilt_model_is_refused():
 def test_what_is_no_model_is_refused():
     with pytest.raises(ValueError, match="`model` must be a keras.Model"):
         find_layers(keras.layers.Dense(3))
+
+
+# Models with code of their own
+
+
+def dense_twins(model):
+    """A twin for each Dense layer of a model."""
+    return {
+        place.layer: twin(place.layer)
+        for place in find_layers(model)
+        if type(place.layer) is keras.layers.Dense
+    }
+
+
+def test_paths_of_a_subclassed_model_are_its_attributes():
+    places = by_path(models.subclassed())
+    assert {
+        "words",
+        "blocks/0/steps/1",
+        "each/layer",
+        "heads/left",
+        "heads/right/0",
+    } <= (set(places))
+    assert len({id(place.layer) for place in places.values()}) == len(places)
+
+
+@pytest.mark.parametrize("make", [models.subclassed, models.with_blocks])
+def test_layers_inside_layers_are_replaced_wherever_they_are_held(make):
+    model = make()
+    new = dense_twins(model)
+    copy = replace_layers(model, new)
+    held = [place.layer for place in find_layers(copy)]
+    assert {id(x) for x in new.values()} <= {id(x) for x in held}
+    assert copy.count_params() == model.count_params()
+    assert np.array_equal(models.outputs_of(copy), models.outputs_of(model))
+    for layer in new.values():
+        layer.bias.assign(layer.bias + 1.0)
+        changed = models.outputs_of(copy)
+        layer.bias.assign(layer.bias - 1.0)
+        assert not np.allclose(changed, models.outputs_of(copy))
+
+
+def test_one_layer_in_two_attributes_is_replaced_in_both():
+    model = models.subclassed()
+    old = model.blocks[0].steps[0]
+    copy = replace_layers(model, {old: twin(old)})
+    assert copy.again is copy.blocks[0]
+    assert isinstance(copy, models.Tower)
+    assert [type(block).__name__ for block in copy.blocks] == ["Block", "Block"]
+
+
+@pytest.mark.parametrize("make", [models.subclassed, models.with_blocks])
+def test_training_moves_all_that_is_trainable_and_nothing_else(make):
+    model = make()
+    frozen = model.get_layer("block") if make is models.with_blocks else model.blocks[0]
+    frozen.steps[1].trainable = False
+    copy = replace_layers(model, dense_twins(model))
+    copy.compile("sgd", "mse")
+    before = [keras.ops.convert_to_numpy(w).copy() for w in copy.weights]
+    x = models.inputs_of(copy)
+    copy.fit(x, 1 + models.outputs_of(copy), verbose=0)
+    still = [
+        id(w)
+        for w, old in zip(copy.weights, before, strict=True)
+        if np.array_equal(keras.ops.convert_to_numpy(w), old)
+    ]
+    assert len(copy.non_trainable_weights) == 2
+    assert still == [id(w) for w in copy.non_trainable_weights]
+
+
+def test_a_weight_that_another_layer_holds_is_an_obstacle():
+    first, alias = (
+        keras.layers.Dense(4, name="first"),
+        keras.layers.Dense(4, name="alias"),
+    )
+    first.build((None, 4))
+    alias.also = first.kernel
+    model = keras.Sequential([keras.Input((4,)), first, alias])
+    assert by_path(model)["first"].obstacle == "its kernel is also held by 'alias'"
+
+
+class Sharing(keras.Model):
+    """A model that calls a layer which it holds where nothing finds it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(4)
+        self.steps = lambda inputs, dense=self.dense: dense(inputs)
+
+    def call(self, inputs):
+        return self.steps(inputs)
+
+
+def test_a_layer_that_something_hidden_still_calls_is_refused():
+    model = Sharing()
+    model(np.zeros((2, 4), "float32"))
+    new = twin(model.dense)
+    with pytest.raises(LayersRefused, match="still held and called") as caught:
+        replace_layers(model, {model.dense: new})
+    assert list(caught.value.reasons) == [model.dense]
+
+
+def test_a_head_that_reads_weights_can_follow_where_the_new_layer_has_them():
+    model = models.tied("embeddings")
+    words = keras.layers.Embedding(50, 24, name="new")
+    words.build()
+    words.set_weights(model.words.get_weights())
+    copy = replace_layers(model, {model.words: words})
+    assert copy.head.embedding is copy.words is words
+    assert np.array_equal(models.outputs_of(copy), models.outputs_of(model))
+
+
+def test_compiled_classes_that_compile_themselves_are_left_to_the_user():
+    class Own(models.Tower):
+        def compile(self, rate=0.1):
+            super().compile(keras.optimizers.SGD(rate), "mse")
+
+    model = Own()
+    model(models.inputs_of(model))
+    model.compile()
+    assert not replace_layers(model, {}).compiled
+
+
+class Forgetful(keras.Model):
+    """A model whose config lacks an argument that has a default."""
+
+    def __init__(self, depth=1, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = [keras.layers.Dense(4) for _ in range(depth)]
+
+    def call(self, inputs):
+        for step in self.steps:
+            inputs = step(inputs)
+        return inputs
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_a_copy_with_other_layers_is_no_copy():
+    model = Forgetful(depth=2, name="deep")
+    model(np.zeros((1, 4), "float32"))
+    with pytest.raises(ValueError, match="'deep' can't be copied: .* other layers"):
+        replace_layers(model, {})
 
 
 class Careless(keras.layers.Layer):

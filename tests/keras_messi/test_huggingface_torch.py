@@ -1,0 +1,120 @@
+"""What only PyTorch models of transformers do."""
+
+import copy
+import io
+
+import pytest
+
+from keras_messi import MessiConfig, compress
+from keras_messi.huggingface import SURGERY, from_pretrained
+from keras_messi.layers import MessiEmbedding
+from tests.keras_messi import transformer_models as models
+
+if models.MISSING or models.BACKEND != "torch":
+    pytest.skip(models.MISSING or "PyTorch only", allow_module_level=True)
+
+import torch
+
+pytestmark = models.FILTERS
+CONFIG = MessiConfig(rate=0.3, num_clusters=2)
+
+
+@pytest.fixture
+def small():
+    return compress(models.build("BertForMaskedLM"), CONFIG)[0]
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(**models.tokens())[0]
+
+
+def test_state_dict_saves_and_loads_all_weights(small):
+    file = io.BytesIO()
+    torch.save(small.state_dict(), file)
+    file.seek(0)
+    again = SURGERY.replace_layers(small, {})
+    for weight in again.parameters():
+        weight.data.zero_()
+    again.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(logits(again), logits(small))
+
+
+def test_names_in_the_state_dict_do_not_depend_on_what_was_made_before(small):
+    again, _ = compress(models.build("BertForMaskedLM"), CONFIG)
+    assert list(again.state_dict()) == list(small.state_dict())
+
+
+def test_a_deep_copy_is_equal_and_apart(small):
+    before = logits(small)
+    other = copy.deepcopy(small)
+    assert torch.equal(logits(other), before)
+    models.train_one_step(other)
+    assert not torch.equal(logits(other), before)
+    assert torch.equal(logits(small), before)
+
+
+def test_the_tied_head_follows_the_embedding(small, monkeypatch):
+    head = small.get_output_embeddings()
+    assert head.bias is small.cls.predictions.bias
+    assert not any("decoder" in name for name, _ in small.named_parameters())
+    small.tie_weights()
+    assert small.get_output_embeddings() is head
+    monkeypatch.setattr(MessiEmbedding, "_matrix", None)
+    assert logits(small).shape == (2, 7, 60)
+
+
+def test_a_head_that_is_not_tied_is_compressed_by_itself():
+    model = models.build("BertForMaskedLM", tie_word_embeddings=False)
+    small, report = compress(model, CONFIG, ["decoder"])
+    assert [row.path for row in report.replaced] == ["cls.predictions.decoder"]
+    assert type(small.get_input_embeddings()) is torch.nn.Embedding
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_mode_is_that_of_the_model(training, tmp_path):
+    small, _ = compress(models.build("BertModel").train(training), CONFIG)
+    assert {module.training for module in small.modules()} >= {training}
+    assert small.training is training
+    small.save_pretrained(tmp_path)
+    assert not from_pretrained(tmp_path).training
+
+
+def test_bfloat16_stays(tmp_path):
+    model = models.build("BertModel").to(torch.bfloat16)
+    small, report = compress(model, CONFIG)
+    assert logits(small).dtype is torch.bfloat16
+    assert report.bytes_after < 2.2 * report.parameters_after
+    small.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path)
+    assert torch.equal(logits(again), logits(small))
+
+
+def test_an_embedding_that_shares_its_weight_with_no_head_is_skipped():
+    model = models.build("BertModel")
+    model.embeddings.other = torch.nn.Embedding(60, 24)
+    model.embeddings.other.weight = model.embeddings.word_embeddings.weight
+    _, report = compress(model, CONFIG)
+    details = {row.path: row.detail for row in report.skipped}
+    assert details["embeddings.word_embeddings"] == (
+        "shares its weight with embeddings.other"
+    )
+
+
+def test_a_model_that_its_config_does_not_build_is_refused():
+    class Scaled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = models.build("BertModel")
+    model.pooler.dense = Scaled(24, 24)
+    with pytest.raises(ValueError, match="a Scaled at pooler.dense.* of a Linear"):
+        compress(model, CONFIG)
+    model.pooler.dense = model.encoder.layer[0].output
+    with pytest.raises(ValueError, match="class and config. Missing: .'pooler.dense"):
+        compress(model, CONFIG)
+
+
+def test_hidden_states_are_given_out(small):
+    outputs = small(**models.tokens(), output_hidden_states=True)
+    assert len(outputs.hidden_states) == 2
