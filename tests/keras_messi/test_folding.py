@@ -6,7 +6,8 @@ import pytest
 from keras import layers, ops
 from numpy.testing import assert_allclose
 
-from keras_messi.folding import Folded, fold_permutations
+from keras_messi.folding import fold_permutations
+from keras_messi.report import FoldedLayer
 from keras_messi.layers import MessiDense
 
 from .factored import stored
@@ -49,7 +50,7 @@ def check(model, *expected, x=X):
     """What is folded is what is expected, and changes no outputs."""
     before = outputs(model, x)
     new, folded = fold_permutations(model)
-    assert folded == [Folded(*pair) for pair in expected]
+    assert folded == [FoldedLayer(*pair) for pair in expected]
     for y, old in zip(outputs(new, x), before, strict=True):
         assert_allclose(y, old, rtol=1e-6, atol=1e-5)
     for y, old in zip(outputs(model, x), before, strict=True):
