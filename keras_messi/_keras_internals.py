@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -205,14 +205,18 @@ def in_memory() -> Iterator[None]:
     """Serialize and deserialize within this process.
 
     Shared objects stay shared and the code of Lambda layers, which runs already, is
-    trusted. Layers that can't be built alone are not worth a warning, as the models
-    around them build them.
+    trusted.
     """
-    with ExitStack() as stack:
-        stack.enter_context(ObjectSharingScope())
-        stack.enter_context(SafeModeScope(False))
-        stack.enter_context(warnings.catch_warnings())
+    with ObjectSharingScope(), SafeModeScope(False):
+        yield
+
+
+@contextmanager
+def building_the_rest() -> Iterator[None]:
+    """Keep quiet about what Keras can't build from a config, as we build it."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`build\(\)` was called on layer")
+        warnings.filterwarnings("ignore", "Model '.*' had a build config")
         yield
 
 

@@ -16,6 +16,7 @@ import keras
 
 from keras_messi._keras_internals import (
     attributes,
+    building_the_rest,
     direct_layers,
     exchange_layers,
     is_graph,
@@ -88,6 +89,25 @@ def _unique(path: str, taken: dict[str, keras.Layer]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
+def build_configs(root: keras.Layer) -> dict[str, Any]:
+    """What a layer or model and all inside it were built with, by place."""
+    configs = (layer.get_build_config() for layer in all_layers(root))
+    return {str(place): config for place, config in enumerate(configs) if config}
+
+
+def build_rest(root: keras.Layer, configs: dict[str, Any]) -> None:
+    """Build the layers that the layer or model around them did not build.
+
+    Keras builds a model by calling it, which it can't if that takes several inputs.
+    """
+    place, layers = 0, all_layers(root)
+    while place < len(layers):
+        if not layers[place].built and str(place) in configs:
+            layers[place].build_from_config(configs[str(place)])
+            layers = all_layers(root)  # it may have made some
+        place += 1
+
+
 def put_layers(root: keras.Layer, pairs: list[tuple[keras.Layer, keras.Layer]]) -> None:
     """Exchange layers anywhere inside a layer or model, in place.
 
@@ -118,7 +138,7 @@ class Altered:
     _put_in: tuple[keras.Layer, ...]
 
     def get_config(self) -> dict[str, Any]:
-        """The original config, and the new layers by their place in `all_layers`."""
+        """The original config, shapes and new layers by place in `all_layers`."""
         put_in = {id(layer) for layer in self._put_in}
         new = {
             str(place): keras.saving.serialize_keras_object(layer)
@@ -128,12 +148,14 @@ class Altered:
         with _original_class(self):
             original = keras.saving.serialize_keras_object(self)
         original.pop("compile_config", None)
-        return {"original": original, "new": new}
+        return {"original": original, "built": build_configs(self), "new": new}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> keras.Layer:
         """Make the original, and put the new layers into it."""
-        original = keras.saving.deserialize_keras_object(config["original"])
+        with building_the_rest():
+            original = keras.saving.deserialize_keras_object(config["original"])
+            build_rest(original, config["built"])
         layers = all_layers(original)
         pairs = [
             (layers[int(place)], keras.saving.deserialize_keras_object(new))

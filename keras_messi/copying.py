@@ -6,12 +6,19 @@ from typing import Any
 import keras
 
 from keras_messi._keras_internals import (
+    building_the_rest,
     copy_trainable,
     in_memory,
     own_variables,
     without_training_state,
 )
-from keras_messi.altered import all_layers, all_paths, class_of
+from keras_messi.altered import (
+    all_layers,
+    all_paths,
+    build_configs,
+    build_rest,
+    class_of,
+)
 
 
 def copy_model(model: keras.Model) -> keras.Model:
@@ -21,8 +28,9 @@ def copy_model(model: keras.Model) -> keras.Model:
         ValueError: The model can't be built again from its config; the message names
             the layer and says what it lacks.
     """
-    with in_memory(), without_training_state(model):
+    with in_memory(), building_the_rest(), without_training_state(model):
         copy = _from_config(model)
+        build_rest(copy, build_configs(model))
     _check_alike(model, copy)
     for layer, twin in zip(all_layers(model), all_layers(copy), strict=True):
         _copy_state(layer, twin)
@@ -70,10 +78,10 @@ def _check_alike(model: keras.Model, copy: keras.Model) -> None:
     for (path, layer), (_, twin) in zip(_listed(model), _listed(copy), strict=False):
         if _outline(layer) != _outline(twin):
             raise ValueError(
-                f"Layer '{path}' of class {type(layer).__name__} can't be copied: "
-                f"built again from the config of the model, it is {_outline(twin)} "
-                f"instead of {_outline(layer)}. Give the class a build() that makes "
-                "the weights and builds the layers inside."
+                f"Model '{model.name}' of class {type(model).__name__} can't be "
+                f"copied: built again from its config, its layer '{path}' is "
+                f"{_outline(twin)} instead of {_outline(layer)}. Give the class a "
+                "build() that makes the weights and builds the layers inside."
             )
     alike = len(_listed(model)) == len(_listed(copy))
     if not alike or _sharing(model) != _sharing(copy):

@@ -148,6 +148,21 @@ def tied(weight="embeddings"):
     return model
 
 
+@register
+class Pair(keras.Model):
+    """A model of two inputs, which Keras alone could not build when it loads it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = keras.layers.Embedding(50, 24)
+        self.numbers = keras.layers.Dense(24)
+        self.block = Block(24)
+
+    def call(self, tokens, numbers):
+        x = keras.ops.mean(self.words(tokens), axis=1)
+        return self.block(x + self.numbers(numbers))
+
+
 def subclassed():
     """A built Tower."""
     model = Tower(name="tower")

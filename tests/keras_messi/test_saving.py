@@ -85,6 +85,19 @@ def test_files_load_on_other_backends(backend, tmp_path):
     assert max(differences) < 1e-6
 
 
+def test_a_model_of_several_inputs_is_built_when_it_is_loaded(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 50, (4, 6)), rng.standard_normal((4, 24)).astype("float32")
+    model = models.Pair()
+    model(*x)
+    small, report = compress(model, MessiConfig(rate=0.4, num_clusters=2))
+    assert "block/steps/0" in [row.path for row in report.replaced]
+    save_model(small, tmp_path / "pair.keras")
+    again = load_model(tmp_path / "pair.keras")
+    found, expected = map(keras.ops.convert_to_numpy, (again(*x), small(*x)))
+    assert np.array_equal(found, expected)
+
+
 def test_copies_and_pickles_of_altered_models_compute_the_same():
     small, _ = compress(models.subclassed(), MessiConfig(rate=0.4, num_clusters=2))
     expected = models.outputs_of(small)
