@@ -7,8 +7,8 @@ from keras import layers, ops
 from numpy.testing import assert_allclose
 
 from keras_messi.folding import fold_permutations
-from keras_messi.report import FoldedLayer
 from keras_messi.layers import MessiDense
+from keras_messi.report import FoldedLayer
 
 from .factored import stored
 
