@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras.src import backend
@@ -39,6 +39,25 @@ def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     held = [] if is_plain_graph(layer) else layer._layers
     inner = getattr(layer, "_functional", None)  # inside each Sequential model
     return list({id(x): x for x in [*in_graph, *held] if x is not inner}.values())
+
+
+class Call(NamedTuple):
+    """One use of a layer in a graph."""
+
+    layer: keras.Layer
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def graph_calls(model: keras.Model) -> list[Call]:
+    """What a Sequential or Functional model calls, on which symbolic tensors."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return [
+        Call(node.operation, node.arguments.keras_tensors, node.outputs)
+        for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True)
+        for node in nodes
+        if not node.is_input
+    ]
 
 
 def attributes(layer: keras.Layer) -> dict[str, Any]:

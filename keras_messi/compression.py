@@ -1,6 +1,7 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -83,21 +84,16 @@ def compress(
     surgery = _surgery_for(model)
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
-    replacements, replaced = {}, {}
+    new_layers, replaced = {}, {}
     for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose):
-        new, error = compress_layer(place.layer, config)
-        replacements[place.layer] = new
-        replaced[place] = _describe(place, new, error)
-    try:
-        small = surgery.replace_layers(model, replacements)
-    except LayersRefused as error:
-        for place in chosen:
-            if place.layer in error.reasons:
-                reason = error.reasons[place.layer]
-                skipped.append(_skip(place, SkipReason.REFUSED, reason))
-                del replaced[place], replacements[place.layer]
-        _check_any_chosen(list(replaced), config, skipped)
-        small = surgery.replace_layers(model, replacements)
+        new_layers[place], error = compress_layer(place.layer, config)
+        replaced[place] = _describe(place, new_layers[place], error)
+    small, refused = _replace(surgery, model, new_layers)
+    skipped += [
+        _skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
+    ]
+    kept = [row for place, row in replaced.items() if place not in refused]
+    _check_any_left(kept, config, skipped)
     if getattr(model, "compiled", False) and not small.compiled:
         warnings.warn(
             f"The new model '{small.name}' must be compiled again: its class "
@@ -105,7 +101,7 @@ def compress(
             stacklevel=2,
         )
     report = CompressionReport(
-        replaced=list(replaced.values()),
+        replaced=kept,
         skipped=skipped,
         parameters_before=surgery.count_parameters(model),
         parameters_after=surgery.count_parameters(small),
@@ -115,6 +111,24 @@ def compress(
         file_bytes_after=surgery.saved_size(small),
     )
     return small, report
+
+
+def _replace(
+    surgery: Surgery, model: Any, new_layers: dict[Place, keras.Layer]
+) -> tuple[Any, dict[Place, str]]:
+    """A copy with all new layers that it takes, and why it refused the others."""
+    new = {place.layer: layer for place, layer in new_layers.items()}
+    try:
+        return surgery.replace_layers(model, new), {}
+    except LayersRefused as error:
+        refused = {
+            place: error.reasons[place.layer]
+            for place in new_layers
+            if place.layer in error.reasons
+        }
+    for place in refused:
+        del new[place.layer]
+    return surgery.replace_layers(model, new), refused
 
 
 def _surgery_for(model: Any) -> Surgery:
@@ -144,14 +158,14 @@ def _plan(
             chosen.append(place)
         elif stored_bytes([place.layer]):
             skipped.append(_skip(place, *reason))
-    _check_any_chosen(chosen, config, skipped)
+    _check_any_left(chosen, config, skipped)
     return chosen, skipped
 
 
-def _check_any_chosen(
-    chosen: list[Place], config: MessiConfig, skipped: list[SkippedLayer]
+def _check_any_left(
+    left: Sequence[Any], config: MessiConfig, skipped: list[SkippedLayer]
 ) -> None:
-    if not chosen:
+    if not left:
         reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"

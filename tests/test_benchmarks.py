@@ -1,5 +1,6 @@
 """Competitors against slow oracles; the benchmarks themselves on few rows."""
 
+import itertools
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ from competitors import (
     truncated_svd,
 )
 from kprojclust import clustering_accuracy, make_subspaces
-from measurements import growth
+from measurements import growth, layers
 from measurements.data import planted_bases, planted_block, save_planted
 from measurements.processes import AnonymousPeak, in_fresh_process, status_mb
 
@@ -173,6 +174,25 @@ def test_exponent_and_picture_of_growth(tmp_path):
     numbers = {f"growth/ours/{n}": {"ours": {"seconds": [n]}} for n in (10, 100)}
     PICTURES["growth"].draw(numbers, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").exists()
+
+
+def record_now(key, measure, *arguments):
+    return measure(*arguments)
+
+
+def test_layers_are_timed_both_ways():
+    forward, backward = itertools.islice(layers.rows(record_now, 0.001), 2)
+    assert forward.what.startswith("tensorflow: look-up of 2048 Zipf ids")
+    assert forward.what.endswith(", forward")
+    assert backward.what.endswith(", forward and backward")
+    assert all(row.ratio.endswith("x as long") for row in (forward, backward))
+
+
+def test_missing_library_is_said(monkeypatch):
+    missing = layers.COMPARISONS[0]._replace(backend="no_such_library")
+    monkeypatch.setattr(layers, "COMPARISONS", [missing])
+    (row,) = layers.rows(record_now, 1)
+    assert row.ours == "no_such_library is not installed"
 
 
 def test_unknown_measurement_is_refused(capsys):

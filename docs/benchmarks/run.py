@@ -22,6 +22,7 @@ from measurements import (  # noqa: E402
     dask_array,
     growth,
     iteration,
+    layers,
     limit,
     losses,
     memmap,
@@ -40,6 +41,7 @@ MEASUREMENTS = {
     "memory": memory,
     "memmap": memmap,
     "dask": dask_array,
+    "layers": layers,
 }
 INTRODUCTION = (
     "Each comparison was made on the same machine with the same threads. Seconds are "

@@ -16,18 +16,21 @@ def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def split(x: Tensor, sizes: Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut the first or the last axis into stretches of sizes that are known."""
-    if len(sizes) == 1:
-        return [x]
+    """Cut an axis into stretches of sizes that are known.
+
+    The gradient of as many slices would be as many tensors as large as x, and a sum;
+    and ops.split reads the sizes from a tensor, which no export of torch can follow.
+    """
+    sizes = list(sizes)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # The gradient of k slices would be k tensors as large as x, and their sum.
         return tf.split(x, sizes, axis=axis)
-    # ops.split reads sizes from a tensor, which no export of torch can follow.
-    if axis == 0:
-        return [x[start:stop] for start, stop in spans(sizes)]
-    return [x[..., start:stop] for start, stop in spans(sizes)]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.split(ops.convert_to_tensor(x), sizes, dim=axis)
+    return ops.split(x, [stop for _, stop in spans(sizes)][:-1], axis=axis)
 
 
 def transposed_matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -57,10 +60,20 @@ def sorted_unique(values: Tensor) -> tuple[Tensor, Tensor]:
     return tf.gather(distinct, order), tf.gather(ranks, places)
 
 
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows of x that are known to be there."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # ops.take would look for negative numbers first.
+        return tf.gather(ops.convert_to_tensor(x), rows)
+    return ops.take(x, rows, axis=0)
+
+
 def repeat_rows(rows: Tensor, places: Tensor) -> Tensor:
     """Rows at the given places, among which each row is at least once."""
     if keras.backend.backend() != "tensorflow":
-        return ops.take(rows, places, axis=0)
+        return take_rows(rows, places)
     import tensorflow as tf
 
     @tf.custom_gradient

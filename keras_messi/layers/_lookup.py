@@ -13,7 +13,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers._backend import repeat_rows, sorted_unique, spans, split
+from keras_messi.layers._backend import (
+    repeat_rows,
+    sorted_unique,
+    spans,
+    split,
+    take_rows,
+)
 
 Tensor = Any
 
@@ -65,7 +71,7 @@ def rows_by_cluster(
     blocks = []
     for c, basis in enumerate(split(bases, [u.shape[1] for u in coordinates])):
         own = distinct[bounds[c] : bounds[c + 1]] - stretches[c][0]
-        rows = ops.take(coordinates[c], own, axis=0)  # gathered first, and cast after
+        rows = take_rows(coordinates[c], own)  # gathered first, and cast after
         blocks.append(ops.matmul(ops.cast(rows, dtype), ops.cast(basis, dtype)))
     rows = repeat_rows(ops.concatenate(blocks, axis=0), places)
     return ops.reshape(rows, (*ops.shape(positions), bases.shape[1]))
@@ -80,7 +86,7 @@ def rows_wide(
         coordinates, spans([table.shape[0] for table in coordinates]), strict=True
     ):
         inside = ops.logical_and(positions >= start, positions < stop)
-        rows = ops.take(table, ops.where(inside, positions - start, 0), axis=0)
+        rows = take_rows(table, ops.where(inside, positions - start, 0))
         blocks.append(ops.where(ops.expand_dims(inside, -1), rows, 0))
     wide = ops.concatenate(blocks, axis=-1)  # (..., j_1 + ... + j_k)
     if keras.backend.backend() == "jax":

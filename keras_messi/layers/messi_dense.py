@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers._backend import split, transposed_matmul
+from keras_messi.layers._backend import split, take_rows, transposed_matmul
 from keras_messi.layers._factored import FactoredMatrix, check_positive
 
 
@@ -124,7 +124,7 @@ class MessiDense(FactoredMatrix):
         # Whole rows of the transposed inputs are gathered, which is faster than single
         # numbers of each input, and the one gather that torch exports to ONNX.
         columns = ops.transpose(ops.reshape(inputs, (-1, inputs.shape[-1])))
-        columns = ops.take(columns, self.routing, axis=0)  # clusters one after another
+        columns = take_rows(columns, self.routing)  # clusters one after another
         parts = split(columns, self.cluster_sizes)
         blocks = map(transposed_matmul, parts, self.coordinates)
         x = ops.concatenate(list(blocks), axis=-1)

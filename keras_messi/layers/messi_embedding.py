@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_messi._keras_internals import set_mask
-from keras_messi.layers._backend import split
+from keras_messi.layers._backend import split, take_rows
 from keras_messi.layers._factored import FactoredMatrix, check_positive
 from keras_messi.layers._lookup import (
     is_static,
@@ -119,14 +119,15 @@ class MessiEmbedding(FactoredMatrix):
         if self.built:  # layers around an embedding build it, whether it is or not
             return
         self._add_factors(self.input_dim, self.output_dim)
-        self.built = True
+        self.built: bool = True
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if reverse:
             return self._logits(inputs)
-        if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
-            return self._look_up(inputs)
-        rows = self._look_up(ops.cast(inputs, "int32"))
+        tokens = inputs
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
+            tokens = ops.cast(inputs, "int32")
+        rows = self._look_up(tokens)
         if self.mask_zero and not _are_integers(inputs):
             set_mask(rows, ops.not_equal(inputs, 0))
         return rows  # (..., output_dim)
@@ -140,7 +141,9 @@ class MessiEmbedding(FactoredMatrix):
             rows = ops.take(self.coordinates[0], tokens, axis=0)
             return ops.matmul(ops.cast(rows, dtype), ops.cast(self.bases, dtype))
         # This is where an id out of range is found: what follows could not tell.
-        positions = ops.take(self.routing, tokens, axis=0)
+        # A table of two axes, as torch exports a look-up in no other to ONNX.
+        positions = ops.take(ops.expand_dims(self.routing, 1), tokens, axis=0)
+        positions = ops.squeeze(positions, axis=-1)
         read = rows_wide if self._is_wide() else rows_by_cluster
         return read(positions, self.coordinates, self.bases, dtype)
 
@@ -156,7 +159,7 @@ class MessiEmbedding(FactoredMatrix):
         ]
         x = ops.concatenate(blocks, axis=0)  # (input_dim, rows), by cluster
         if self.routing is not None:
-            x = ops.take(x, self.routing, axis=0)
+            x = take_rows(x, self.routing)
         x = ops.reshape(ops.transpose(x), (*ops.shape(hidden)[:-1], self.input_dim))
         if self.logit_soft_cap is not None:
             x = ops.tanh(x / self.logit_soft_cap) * self.logit_soft_cap
