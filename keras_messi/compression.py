@@ -1,6 +1,7 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -85,8 +86,13 @@ def compress(
         place: compress_layer(place.layer, config)
         for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose)
     }
-    small, refused = _replace(surgery, model, compressed, config)
-    skipped += refused
+    new_layers = {place: layer for place, (layer, _) in compressed.items()}
+    small, refused = _replace(surgery, model, new_layers)
+    skipped += [
+        _skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
+    ]
+    kept = [place for place in chosen if place not in refused]
+    _check_any_left(kept, config, skipped)
     small, folded = family.fold(small)
     if getattr(model, "compiled", False) and not small.compiled:
         warnings.warn(
@@ -97,8 +103,7 @@ def compress(
     layers = {place.path: place.layer for place in surgery.find_layers(small)}
     report = CompressionReport(
         replaced=[
-            _describe(place, layers[place.path], error)
-            for place, (_, error) in compressed.items()
+            _describe(place, layers[place.path], compressed[place][1]) for place in kept
         ],
         skipped=skipped,
         folded=folded,
@@ -110,6 +115,24 @@ def compress(
         file_bytes_after=surgery.saved_size(small),
     )
     return small, report
+
+
+def _replace(
+    surgery: Surgery, model: Any, new_layers: dict[Place, keras.Layer]
+) -> tuple[Any, dict[Place, str]]:
+    """A copy with all new layers that it takes, and why it refused the others."""
+    new = {place.layer: layer for place, layer in new_layers.items()}
+    try:
+        return surgery.replace_layers(model, new), {}
+    except LayersRefused as error:
+        refused = {
+            place: error.reasons[place.layer]
+            for place in new_layers
+            if place.layer in error.reasons
+        }
+    for place in refused:
+        del new[place.layer]
+    return surgery.replace_layers(model, new), refused
 
 
 def _plan(
@@ -134,43 +157,18 @@ def _plan(
             chosen.append(place)
         elif stored_bytes([place.layer]):
             skipped.append(_skip(place, *reason))
-    _check_any_chosen(chosen, config, skipped)
+    _check_any_left(chosen, config, skipped)
     return chosen, skipped
 
 
-def _check_any_chosen(
-    chosen: list[Place], config: MessiConfig, skipped: list[SkippedLayer]
+def _check_any_left(
+    left: Sequence[Any], config: MessiConfig, skipped: list[SkippedLayer]
 ) -> None:
-    if not chosen:
+    if not left:
         reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"
         )
-
-
-# A new layer, and the relative error of its matrix, for each place.
-Compressed = dict[Place, tuple[keras.Layer, float]]
-
-
-def _replace(
-    surgery: Surgery, model: Any, compressed: Compressed, config: MessiConfig
-) -> tuple[Any, list[SkippedLayer]]:
-    """The new model, and the layers it refused, which are taken out of the others."""
-    refused: list[SkippedLayer] = []
-    try:
-        return _replaced(surgery, model, compressed), refused
-    except LayersRefused as error:
-        for place in [place for place in compressed if place.layer in error.reasons]:
-            del compressed[place]
-            reason = error.reasons[place.layer]
-            refused.append(_skip(place, SkipReason.REFUSED, reason))
-    _check_any_chosen(list(compressed), config, refused)
-    return _replaced(surgery, model, compressed), refused
-
-
-def _replaced(surgery: Surgery, model: Any, compressed: Compressed) -> Any:
-    new = {place.layer: layer for place, (layer, _) in compressed.items()}
-    return surgery.replace_layers(model, new)
 
 
 def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:
