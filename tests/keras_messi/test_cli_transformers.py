@@ -8,7 +8,7 @@ import pytest
 
 from keras_messi import huggingface
 from keras_messi.cli import main
-from tests.keras_messi.test_exporting_transformers import PREFIX, inputs, logits
+from tests.keras_messi.test_exporting_transformers import PREFIX, inputs, output
 
 transformers = pytest.importorskip("transformers")
 
@@ -51,7 +51,7 @@ def test_compress_writes_a_folder_that_loads(folder, tmp_path, capsys):
     assert sorted(set(os.listdir(small)) - {"generation_config.json"}) == weights
     assert json.loads((small / "config.json").read_text())["messi"]
     model = huggingface.from_pretrained(small)
-    assert logits(model, inputs(2, 5)).shape == (2, 2)
+    assert output(model, inputs(2, 5)).shape == (2, 2)
     assert main(arguments) == 1
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0

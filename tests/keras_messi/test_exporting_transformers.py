@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, export
+from keras_messi import MessiConfig, compress, export, huggingface
 from tests.keras_messi.test_exporting import litert_interpreter
 
 BACKEND = keras.backend.backend()
@@ -45,34 +45,35 @@ def inputs(num_rows, length):
     }
 
 
-def logits(model, x):
+def output(model, x):
+    """The first output, as an array."""
     if BACKEND == "tensorflow":
-        return model({k: v.astype("int32") for k, v in x.items()}).logits.numpy()
+        return model({k: v.astype("int32") for k, v in x.items()})[0].numpy()
     import torch
 
     with torch.no_grad():
         tensors = {name: torch.tensor(v.astype("int64")) for name, v in x.items()}
-        return model(**tensors).logits.numpy()
+        return model(**tensors)[0].numpy()
 
 
-def run_onnx(path, x):
+def run_onnx(path, x, name):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path)
     types = {"tensor(int32)": "int32", "tensor(int64)": "int64"}
     taken = {i.name: x[i.name].astype(types[i.type]) for i in session.get_inputs()}
-    return session.run(["logits"], taken)[0]
+    return session.run([name], taken)[0]
 
 
-def run_litert(path, x):
+def run_litert(path, x, name):
     run = litert_interpreter(path).get_signature_runner()
-    return run(**{name: v.astype("int32") for name, v in x.items()})["logits"]
+    return run(**{name: v.astype("int32") for name, v in x.items()})[name]
 
 
-def run_saved_model(path, x):
+def run_saved_model(path, x, name):
     import tensorflow as tf
 
     serve = tf.saved_model.load(path).signatures["serving_default"]
-    return serve(**{k: tf.constant(v, tf.int32) for k, v in x.items()})["logits"]
+    return serve(**{k: tf.constant(v, tf.int32) for k, v in x.items()})[name]
 
 
 RUNNERS = {"model.onnx": run_onnx}
@@ -85,8 +86,25 @@ def test_the_file_computes_what_the_model_computes(small, tmp_path, name):
     export(small, tmp_path / name)
     for shape in ((2, 5), (1, 9)):
         x = inputs(*shape)
-        got = RUNNERS[name](str(tmp_path / name), x)
-        np.testing.assert_allclose(got, logits(small, x), atol=1e-5)
+        got = RUNNERS[name](str(tmp_path / name), x, "logits")
+        np.testing.assert_allclose(got, output(small, x), atol=1e-5)
+
+
+def test_minilm_runs_where_it_was_exported_to(minilm_folder, tmp_path):
+    """The real one, with a smaller word table, as a phone or a server would run it."""
+    model = huggingface.from_pretrained(minilm_folder)
+    config = MessiConfig(rate=0.6, num_clusters=2)
+    small, _ = compress(model, config, "word_embeddings")
+    name = "model.tflite" if BACKEND == "tensorflow" else "model.onnx"
+    export(small, tmp_path / name)
+    # "a man is playing a guitar", "someone plays the harp"
+    ids = [[101, 1037, 2158, 2003, 2652, 1037, 2858, 102], [101, 2619, 3248, 102]]
+    for sentence in ids:
+        x = {"input_ids": np.array([sentence])}
+        x["attention_mask"] = x["input_ids"] > 0
+        x["token_type_ids"] = x["input_ids"] < 0
+        got = RUNNERS[name](str(tmp_path / name), x, "last_hidden_state")
+        np.testing.assert_allclose(got, output(small, x), atol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="TensorFlow writes all formats")

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_messi import MessiConfig, compress, load_model, save_model
+from keras_messi import MessiConfig, compress, save_model
 from keras_messi.demo import accuracy, run_trial
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.report import FoldedLayer
 from keras_messi.surgery import replace_layers
+from tests.keras_messi.test_saving import run_python
 
 
 def test_lenet_has_the_parameters_and_the_accuracy_that_are_known(trained_lenet, mnist):
@@ -66,9 +67,15 @@ def vgg19():
     return keras.applications.VGG19(weights=None, input_shape=(64, 64, 3))
 
 
-def test_vgg19_loses_the_parameters_that_the_formula_says(vgg19):
+@pytest.fixture(scope="module")
+def small_vgg19(vgg19):
+    """The same with two of its layers factored, and the report."""
     config = MessiConfig(rank=64, num_clusters=2)
-    small, report = compress(vgg19, config, filters=["fc1", "predictions"])
+    return compress(vgg19, config, filters=["fc1", "predictions"])
+
+
+def test_vgg19_loses_the_parameters_that_the_formula_says(small_vgg19):
+    small, report = small_vgg19
     shapes = [(2048, 4096), (4096, 1000)]
     assert [row.shape for row in report.replaced] == shapes
     removed = sum(n * d - 64 * (n + 2 * d) for n, d in shapes)
@@ -78,7 +85,24 @@ def test_vgg19_loses_the_parameters_that_the_formula_says(vgg19):
     assert report.folded == [FoldedLayer("predictions", "fc2")]
 
 
-def test_vgg19_with_an_exact_factorization_computes_the_same(vgg19, tmp_path):
+def test_vgg19_reloads_in_a_fresh_process_bit_for_bit(small_vgg19, tmp_path):
+    small, report = small_vgg19
+    save_model(small, tmp_path / "vgg19.keras")
+    assert (tmp_path / "vgg19.keras").stat().st_size == report.file_bytes_after
+    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype("float32")
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", small.predict(images, verbose=0))
+    script = """
+        import sys, numpy as np, keras_messi
+        model = keras_messi.load_model(sys.argv[1] + "/vgg19.keras")
+        y = model.predict(np.load(sys.argv[1] + "/x.npy"), verbose=0)
+        assert np.array_equal(y, np.load(sys.argv[1] + "/y.npy"))
+    """
+    done = run_python(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_vgg19_with_an_exact_factorization_computes_the_same(vgg19):
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((2, 4096, 16)).astype("float32") / 16
     vgg19.get_layer("fc2").kernel.assign(left @ right.T)
@@ -87,9 +111,6 @@ def test_vgg19_with_an_exact_factorization_computes_the_same(vgg19, tmp_path):
     new.coordinates[0].assign(left)
     new.bases.assign(right.T)
     small = replace_layers(vgg19, {vgg19.get_layer("fc2"): new})
-    save_model(small, tmp_path / "vgg19.keras")
     images = rng.standard_normal((2, 64, 64, 3)).astype("float32")
     found = ops.convert_to_numpy(small(images))
     np.testing.assert_allclose(found, ops.convert_to_numpy(vgg19(images)), atol=1e-6)
-    again = load_model(tmp_path / "vgg19.keras")
-    assert np.array_equal(ops.convert_to_numpy(again(images)), found)

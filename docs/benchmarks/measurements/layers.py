@@ -254,13 +254,13 @@ COMPARISONS = (
         LARGE_LIMITS,
     ),
     Comparison(
-        SMALL, "tensorflow", _small_dense, 500, {FORWARD: ("<= 1.15x", "<= 0.9x")}
+        SMALL, "tensorflow", _small_dense, 5000, {FORWARD: ("<= 1.15x", "<= 0.9x")}
     ),
     Comparison(
         f"{SMALL}, permutation folded",
         "tensorflow",
         _small_grouped_dense,
-        500,
+        5000,
         {FORWARD: ("<= 1.15x", "<= 0.9x")},
     ),
 )
