@@ -242,7 +242,7 @@ COMPARISONS = (
         LOGITS.format(1024),
         "tensorflow",
         _many_logits,
-        20,
+        100,
         {FORWARD: ("<= 0.8x", "<= 0.65x")},
     ),
     Comparison(LARGE, "tensorflow", _large_dense, 20, LARGE_LIMITS),
