@@ -177,6 +177,11 @@ def _map_graph_again(model: keras.Model) -> None:
         ) = map_graph(model._inputs, model._outputs)
 
 
+def graph_inputs(model: keras.Model) -> Any:
+    """Symbolic inputs of a Sequential or Functional model, in their structure."""
+    return (getattr(model, "_functional", None) or model)._inputs_struct
+
+
 def trace(model: keras.Model, dtype: str) -> None:
     """Run call() of a model and of all that it calls, on shapes instead of numbers.
 
@@ -184,9 +189,8 @@ def trace(model: keras.Model, dtype: str) -> None:
         model: A built model.
         dtype: Of all inputs, unless the model is a graph, which knows its inputs.
     """
-    graph = getattr(model, "_functional", None) or model
-    if isinstance(graph, Functional):
-        backend.compute_output_spec(model, graph._inputs_struct)
+    if is_graph(model):
+        backend.compute_output_spec(model, graph_inputs(model))
         return
     config = model.get_build_config()
     shapes = config.get("shapes_dict") or {"": config["input_shape"]}

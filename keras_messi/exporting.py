@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_messi import huggingface
-from keras_messi._keras_internals import is_graph
+from keras_messi._keras_internals import graph_inputs, is_graph
 from keras_messi._onnx import complete_tf2onnx
 from keras_messi.layers import static_lookup
 from keras_messi.saving import (
@@ -111,7 +111,8 @@ _BUILTIN_OPERATIONS = {"supported_ops": ["TFLITE_BUILTINS"]}
 def _call_once(model: keras.Model) -> None:
     """Call a model whose inputs are known, because Keras exports no uncalled one."""
     if is_graph(model):
-        model(keras.tree.map_structure(_zeros_like, model.input), training=False)
+        inputs = keras.tree.map_structure(_zeros_like, graph_inputs(model))
+        model(inputs, training=False)
 
 
 def _zeros_like(tensor: keras.KerasTensor) -> Any:
