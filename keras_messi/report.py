@@ -198,8 +198,8 @@ def _skipped_table(layers: list[SkippedLayer]) -> str:
     filtered_out = [x for x in layers if x.reason == SkipReason.FILTERED_OUT]
     if filtered_out:  # no news to who wrote the filter
         parameters = sum(layer.parameters for layer in filtered_out)
-        number = f"({len(filtered_out)} layers)"
-        rows.append([number, "", f"{parameters:,}", SkipReason.FILTERED_OUT])
+        others = f"others: {len(filtered_out)}"
+        rows.append([others, "", f"{parameters:,}", SkipReason.FILTERED_OUT])
     return format_table([heading, *rows])
 
 

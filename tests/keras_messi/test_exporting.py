@@ -139,6 +139,8 @@ def test_a_folder_with_other_files_is_never_overwritten(small, tmp_path):
 def test_bad_formats_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="`format` must be one of.*'pickle'"):
         export(small, tmp_path / "model", "pickle")
+    with pytest.raises(ValueError, match=r"`format` must be given unless.*model\.pb"):
+        export(small, tmp_path / "model.pb")
     with pytest.raises(ValueError, match=r'must end in ".onnx"'):
         export(small, tmp_path / "model.pb", "onnx")
     with pytest.raises(FileNotFoundError, match="the output folder must exist"):
