@@ -29,6 +29,11 @@ def is_plain_graph(layer: keras.Layer) -> bool:
     return type(layer) in (keras.Sequential, Functional)
 
 
+def _functional_in(layer: keras.Layer) -> keras.Model | None:
+    """The Functional model that a Sequential one, once built, keeps inside."""
+    return getattr(layer, "_functional", None)
+
+
 def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Layers that a layer or model holds itself, each once, those of its graph first.
 
@@ -37,7 +42,7 @@ def direct_layers(layer: keras.Layer) -> list[keras.Layer]:
     """
     in_graph = layer.layers if is_graph(layer) else []
     held = [] if is_plain_graph(layer) else layer._layers
-    inner = getattr(layer, "_functional", None)  # inside each Sequential model
+    inner = _functional_in(layer)
     return list({id(x): x for x in [*in_graph, *held] if x is not inner}.values())
 
 
@@ -51,10 +56,10 @@ class Call(NamedTuple):
 
 def graph_calls(model: keras.Model) -> list[Call]:
     """What a Sequential or Functional model calls, on which symbolic tensors."""
-    graph = model._functional if isinstance(model, keras.Sequential) else model
+    nodes_by_depth = (_functional_in(model) or model)._nodes_by_depth
     return [
         Call(node.operation, node.arguments.keras_tensors, node.outputs)
-        for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True)
+        for _, nodes in sorted(nodes_by_depth.items(), reverse=True)
         for node in nodes
         if not node.is_input
     ]
@@ -70,16 +75,15 @@ def attributes(layer: keras.Layer) -> dict[str, Any]:
     }
 
 
-def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Variables of a layer itself, its weights first, without those of its layers."""
-    weights = layer._trainable_variables + layer._non_trainable_variables
-    seeds = [generator.state for generator in layer._seed_generators]
-    return [*weights, *seeds]
-
-
 def own_weights(layer: keras.Layer) -> list[keras.Variable]:
     """Weights of a layer itself, without those of its layers."""
     return layer._trainable_variables + layer._non_trainable_variables
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """Variables of a layer itself, its weights first, without those of its layers."""
+    seeds = [generator.state for generator in layer._seed_generators]
+    return [*own_weights(layer), *seeds]
 
 
 def copy_trainable(layer: keras.Layer, copy: keras.Layer) -> None:
@@ -98,7 +102,7 @@ def exchange_layers(
         holders: Layers and models.
         pairs: Old and new layers. The other way round they undo the exchange.
     """
-    holders = [*holders, *(h._functional for h in holders if _has_functional(h))]
+    holders = [*holders, *filter(None, map(_functional_in, holders))]
     new_for = {id(old): new for old, new in pairs}
     for holder in holders:
         for old, new in pairs:
@@ -116,10 +120,6 @@ def exchange_layers(
             _map_graph_again(holder)
         if "_torch_params" in vars(holder).get("_modules", {}):
             holder._track_variables()  # torch has a list of all weights inside
-
-
-def _has_functional(layer: keras.Layer) -> bool:
-    return getattr(layer, "_functional", None) is not None
 
 
 def _set_attribute(holder: keras.Layer, name: str, value: Any) -> None:
@@ -179,7 +179,7 @@ def _map_graph_again(model: keras.Model) -> None:
 
 def graph_inputs(model: keras.Model) -> Any:
     """Symbolic inputs of a Sequential or Functional model, in their structure."""
-    return (getattr(model, "_functional", None) or model)._inputs_struct
+    return (_functional_in(model) or model)._inputs_struct
 
 
 def trace(model: keras.Model, dtype: str) -> None:

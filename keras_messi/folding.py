@@ -74,11 +74,8 @@ def fold_permutations(model: keras.Model) -> tuple[keras.Model, list[FoldedLayer
     Returns:
         The model, or a copy where there is something to fold; and what was folded.
     """
-    pairs = [
-        (consumer, producer)
-        for graph in _graphs(model)
-        for consumer, producer in _pairs(graph, _count_uses(model))
-    ]
+    uses = _count_uses(model)
+    pairs = [pair for graph in _graphs(model) for pair in _pairs(graph, uses)]
     if not pairs:
         return model, []
     grouped = {consumer for consumer, _ in pairs}

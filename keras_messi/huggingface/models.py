@@ -236,9 +236,9 @@ def saved_size(model: Any) -> int:
 
 def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:
     """What `folders.write` writes for a model."""
-    config = copy.deepcopy(model.config)
-    config.architectures = [_plain_class(model).__name__.removeprefix("TF")]
-    return config, stored_tensors(model), _adapter_of(model).save_file
+    adapter, config = _adapter_of(model), copy.deepcopy(model.config)
+    config.architectures = [_plain_class(model).__name__.removeprefix(adapter.PREFIX)]
+    return config, stored_tensors(model), adapter.save_file
 
 
 def _adapter_of(model: Any) -> ModuleType:

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file as load_file
+from safetensors.numpy import save_file as save_file
 
 from keras_messi.huggingface._stand_ins import (
     dense_place,
@@ -20,22 +21,6 @@ from keras_messi.huggingface._stand_ins import (
     other_place,
 )
 from keras_messi.surgery import Place
-
-__all__ = [
-    "PREFIX",
-    "SEPARATOR",
-    "build",
-    "copy_training_state",
-    "factored_layers",
-    "find_layers",
-    "layer_types",
-    "load_file",
-    "put",
-    "read",
-    "save_file",
-    "stock_weights",
-    "write",
-]
 
 # What the names of classes begin with.
 PREFIX = "TF"

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file as load_file
+from safetensors.torch import save_file as save_file
 from torch import nn
 
 from keras_messi.huggingface._stand_ins import (
@@ -20,22 +21,6 @@ from keras_messi.huggingface._stand_ins import (
     other_place,
 )
 from keras_messi.surgery import Place
-
-__all__ = [
-    "PREFIX",
-    "SEPARATOR",
-    "build",
-    "copy_training_state",
-    "factored_layers",
-    "find_layers",
-    "layer_types",
-    "load_file",
-    "put",
-    "read",
-    "save_file",
-    "stock_weights",
-    "write",
-]
 
 # What the names of classes begin with.
 PREFIX = ""

@@ -3,30 +3,22 @@
 import json
 import os
 
-import keras
 import pytest
 
 from keras_messi import huggingface
 from keras_messi.cli import main
-from tests.keras_messi.test_exporting_transformers import PREFIX, inputs, output
+from tests.keras_messi import transformer_models as models
 
-transformers = pytest.importorskip("transformers")
+if models.MISSING:
+    pytest.skip(models.MISSING, allow_module_level=True)
+
+pytestmark = models.FILTERS
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder as a hub has it: model, tokenizer, notes."""
-    keras.utils.set_random_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=300,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=48,
-    )
-    model = getattr(transformers, f"{PREFIX}BertForSequenceClassification")(config)
-    if PREFIX:
-        model.build_in_name_scope()
+    model = models.build("BertForSequenceClassification", **models.LARGER)
     model.save_pretrained(tmp_path / "bert")
     (tmp_path / "bert" / "vocab.txt").write_text("[PAD]\nword\n")
     return tmp_path / "bert"
@@ -51,7 +43,7 @@ def test_compress_writes_a_folder_that_loads(folder, tmp_path, capsys):
     assert sorted(set(os.listdir(small)) - {"generation_config.json"}) == weights
     assert json.loads((small / "config.json").read_text())["messi"]
     model = huggingface.from_pretrained(small)
-    assert output(model, inputs(2, 5)).shape == (2, 2)
+    assert models.outputs_of(model).shape == (2, 2)
     assert main(arguments) == 1
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0

@@ -1,36 +1,24 @@
 """Exported models of transformers, run without transformers."""
 
-import keras
 import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress, export, huggingface
+from tests.keras_messi import transformer_models as models
 from tests.keras_messi.test_exporting import litert_interpreter
+from tests.keras_messi.transformer_models import BACKEND
 
-BACKEND = keras.backend.backend()
-transformers = pytest.importorskip("transformers")
-PREFIX = {"tensorflow": "TF", "torch": ""}.get(BACKEND)
-if PREFIX is None or not hasattr(transformers, f"{PREFIX}PreTrainedModel"):
-    pytest.skip("transformers has no models for this backend", allow_module_level=True)
+if models.MISSING:
+    pytest.skip(models.MISSING, allow_module_level=True)
+
+pytestmark = models.FILTERS
 FILTERS = ["word_embeddings", "intermediate.dense"]
 
 
 @pytest.fixture(scope="module")
 def small():
-    keras.utils.set_random_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=300,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-    )
-    model_class = getattr(transformers, f"{PREFIX}BertForSequenceClassification")
-    model = model_class(config)
-    if BACKEND == "tensorflow":
-        model.build_in_name_scope()
-    else:
-        model.eval()
+    sizes = {**models.LARGER, "num_hidden_layers": 2}
+    model = models.build("BertForSequenceClassification", **sizes)
     return compress(model, MessiConfig(rate=0.3, num_clusters=3), FILTERS)[0]
 
 
@@ -47,13 +35,10 @@ def inputs(num_rows, length):
 
 def output(model, x):
     """The first output, as an array."""
-    if BACKEND == "tensorflow":
-        return model({k: v.astype("int32") for k, v in x.items()})[0].numpy()
-    import torch
-
-    with torch.no_grad():
-        tensors = {name: torch.tensor(v.astype("int64")) for name, v in x.items()}
-        return model(**tensors)[0].numpy()
+    ids = "int32" if BACKEND == "tensorflow" else "int64"
+    return models.outputs_of(
+        model, {name: models.tensor(v.astype(ids)) for name, v in x.items()}
+    )
 
 
 def run_onnx(path, x, name):

@@ -41,6 +41,13 @@ SIZES = {
     "max_position_embeddings": 30,
     "num_labels": 3,
 }
+# Of a model whose tables and layers are worth factoring with several clusters.
+LARGER = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_labels": 2,
+}
 # Under its own names, or beside those of the others.
 DISTIL_SIZES = {"dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 40}
 
@@ -57,7 +64,7 @@ def build(name, **changes):
     if family == "DistilBert":
         kept = ("vocab_size", "max_position_embeddings", "num_labels")
         sizes = {key: SIZES[key] for key in kept} | DISTIL_SIZES
-    config = getattr(transformers, f"{family}Config")(**sizes, **changes)
+    config = getattr(transformers, f"{family}Config")(**{**sizes, **changes})
     keras.utils.set_random_seed(0)
     model = class_named(name)(config)
     if BACKEND == "tensorflow":
