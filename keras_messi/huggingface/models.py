@@ -5,6 +5,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ import keras
 from keras_messi.huggingface import folders
 from keras_messi.huggingface._frameworks import adapter_for, framework_of
 from keras_messi.huggingface._stand_ins import path_of
+from keras_messi.observing import Observer, Run
 from keras_messi.surgery import Place, Surgery
 
 _OWN = __name__.partition(".")[0]
@@ -234,6 +236,23 @@ def saved_size(model: Any) -> int:
     return folders.size(*_contents(model))
 
 
+def observe(
+    model: Any, observers: Mapping[keras.Layer, Observer]
+) -> AbstractContextManager[Run]:
+    """Tell observers what layers receive whenever the model is run inside.
+
+    Args:
+        model: A model of transformers. It is left as it is.
+        observers: What to call for each layer of `find_layers`.
+
+    Returns:
+        A context with a function that runs the model on a batch: token ids, or a dict
+        of all that the model takes.
+    """
+    by_path = {path_of(layer): observer for layer, observer in observers.items()}
+    return _adapter_of(model).observe(model, by_path)
+
+
 def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:
     """What `folders.write` writes for a model."""
     adapter, config = _adapter_of(model), copy.deepcopy(model.config)
@@ -246,5 +265,5 @@ def _adapter_of(model: Any) -> ModuleType:
 
 
 SURGERY = Surgery(
-    find_layers, replace_layers, count_parameters, stored_bytes, saved_size
+    find_layers, replace_layers, count_parameters, stored_bytes, saved_size, observe
 )

@@ -4,7 +4,8 @@ A place is named as in a checkpoint, such as "bert/encoder/layer_._0/output/dens
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +21,7 @@ from keras_messi.huggingface._stand_ins import (
     factored_place,
     other_place,
 )
+from keras_messi.observing import Observer, Run, calls_wrapped, eagerly
 from keras_messi.surgery import Place
 
 # What the names of classes begin with.
@@ -63,6 +65,26 @@ class FactoredTable(FactoredLayer):
     def sparse_read(self, indices: Any, name: str | None = None) -> Any:
         """Rows of the table: what `tf.gather` asks of a variable."""
         return self(indices)
+
+
+class _ObservedTable:
+    """In the place of a variable that is a table, whose rows it reads."""
+
+    def __init__(self, table: tf.Variable, observer: Observer) -> None:
+        self.table = table
+        self.observer = observer
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Any:
+        """Rows of the table: what `tf.gather` asks of a variable."""
+        self.observer(indices)
+        return self.table.sparse_read(indices, name)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        """The table: what `tf.matmul` asks of a tied head."""
+        return tf.convert_to_tensor(self.table, dtype, name=name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.table, name)
 
 
 class _TiedLogits(tf.__internal__.dispatch.OpDispatcher):
@@ -153,6 +175,37 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         )
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
+
+
+@contextmanager
+def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterator[Run]:
+    """Tell observers what places receive whenever the model is run inside."""
+    matrices = _matrices(model)
+
+    def run(batch: Any) -> None:
+        model(keras.tree.map_structure(tf.convert_to_tensor, batch), training=False)
+
+    with ExitStack() as stack:
+        stack.enter_context(eagerly())
+        for path, observer in observers.items():
+            for holder in {id(x.value): x for x in matrices[path]}.values():
+                stack.enter_context(_observed(holder, observer))
+        yield run
+
+
+@contextmanager
+def _observed(holder: _Holder, observer: Observer) -> Iterator[None]:
+    if holder.is_dense:
+        with calls_wrapped(holder.value, observer):
+            yield
+        return
+    # Past tf_keras, which takes what it is given for a new weight or none.
+    table = _ObservedTable(holder.value, observer)
+    object.__setattr__(holder.owner, holder.attribute, table)
+    try:
+        yield
+    finally:
+        object.__setattr__(holder.owner, holder.attribute, holder.value)
 
 
 def read(weight: Any) -> np.ndarray:
