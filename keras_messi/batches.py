@@ -14,7 +14,7 @@ Inputs = Any
 def input_batches(
     data: Any, name: str = "calibration_data", batch_size: int = 64
 ) -> Iterator[Inputs]:
-    """Batches of inputs as numpy arrays, in the structure of the data.
+    """Batches of inputs: numpy arrays, or lists, tuples or dicts of such.
 
     Args:
         data: An array, or a list, tuple or dict of arrays with as many rows each, as
@@ -46,9 +46,7 @@ def input_batches(
 
 def _of_arrays(data: Any, name: str, size: int) -> Iterator[Inputs] | None:
     """Batches of rows of arrays; None if the data is no structure of arrays."""
-    if isinstance(data, Mapping):
-        data = {key: np.asarray(value) for key, value in data.items()}
-    if not (_is_array(data) or _are_arrays(data)):
+    if not (_is_array(data) or isinstance(data, Mapping) or _are_arrays(data)):
         return None
     arrays = _numpy(data)
     num_rows = _num_rows(arrays, name)
@@ -57,10 +55,7 @@ def _of_arrays(data: Any, name: str, size: int) -> Iterator[Inputs] | None:
 
 
 def _are_arrays(data: Any) -> bool:
-    if not isinstance(data, Mapping | list | tuple):
-        return False
-    entries = list(data.values() if isinstance(data, Mapping) else data)
-    return bool(entries) and all(map(_is_array, entries))
+    return isinstance(data, list | tuple) and all(map(_is_array, data)) and bool(data)
 
 
 def _is_array(data: Any) -> bool:
@@ -74,10 +69,12 @@ def _of_iterable(data: Any, name: str) -> Iterator[Inputs]:
     ):
         raise ValueError(
             f"`{name}` must be an array, a list, tuple or dict of arrays, a dataset, "
-            f"or an iterable of batches. Received: {data!r}"
+            f"or an iterable of batches. Received: {type(data)}"
         )
     _check_end(data, name)
     is_loader = type(data).__module__.startswith("torch.")
+    if isinstance(data, keras.utils.PyDataset):  # not iterable in all versions
+        data = map(data.__getitem__, range(data.num_batches))
     for batch in data:
         has_targets = isinstance(batch, tuple) or (
             is_loader and isinstance(batch, list)
@@ -97,7 +94,8 @@ def _check_end(data: Any, name: str) -> None:
 
 def _numpy(batch: Any) -> Inputs:
     if isinstance(batch, Mapping):
-        batch = dict(batch)  # the encodings of tokenizers are no dicts
+        # Tokenizers give lists of ids, and in what is no dict.
+        return {key: _array(value) for key, value in batch.items()}
     return keras.tree.map_structure(_array, batch)
 
 

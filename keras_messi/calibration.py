@@ -35,12 +35,10 @@ class InputSample:
     """Some of the inputs that a Dense layer received, each as likely as any other.
 
     Attributes:
-        rows: Float32 array of shape `(num_samples, inputs)`, at most.
-        num_seen: How many there were, at all positions of all batches.
+        rows: Float32 array of shape `(m, inputs)`, from all positions of all batches.
     """
 
     rows: np.ndarray
-    num_seen: int
 
 
 Calibration = TokenCounts | InputSample
@@ -255,7 +253,7 @@ class _Reservoir:
     """A uniform sample of rows: those with the smallest of as many random keys."""
 
     def __init__(self, num_samples: int, seed: int) -> None:
-        self.num_samples, self.num_seen = num_samples, 0
+        self.num_samples = num_samples
         self.rng = np.random.default_rng(seed)
         self.keys, self.rows = np.empty(0), np.empty((0, 0), np.float32)
 
@@ -268,9 +266,8 @@ class _Reservoir:
     def add(self, values: np.ndarray) -> None:
         rows = values.reshape(-1, values.shape[-1])
         keys = self.rng.random(len(rows))
-        self.num_seen += len(rows)
         if len(self.keys) == self.num_samples:
-            smaller = keys < self.keys.max()
+            smaller = keys < self.keys[-1]
             rows, keys = rows[smaller], keys[smaller]
         keys = np.concatenate([self.keys, keys])
         kept = np.argsort(keys)[: self.num_samples]
@@ -279,4 +276,4 @@ class _Reservoir:
         self.keys = keys[kept]
 
     def result(self) -> InputSample | None:
-        return InputSample(self.rows, self.num_seen) if self.num_seen else None
+        return InputSample(self.rows) if len(self.rows) else None

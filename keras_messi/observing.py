@@ -1,5 +1,6 @@
 """Watch what layers of a model receive while it runs on real data."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,8 +22,8 @@ def observe_layers(
 ) -> Iterator[Run]:
     """Tell observers what layers receive whenever the model is run inside.
 
-    All code runs eagerly and in inference mode. A layer that Keras only traces, or
-    that runs under `jax.vmap`, receives no values, and nothing is told of it.
+    The model runs eagerly and in inference mode. A layer that is only traced, or runs
+    under `jax.vmap`, receives no values, and nothing is told of it.
 
     Args:
         model: A built model. It is left as it is, whatever is raised inside.
@@ -35,10 +36,11 @@ def observe_layers(
 
     def run(batch: Any) -> None:
         _check_ids(model, batch)
-        model(batch, training=False)
+        # What some layers count or remember from call to call is dropped.
+        with eagerly(), keras.StatelessScope():
+            model(batch, training=False)
 
     with ExitStack() as stack:
-        stack.enter_context(eagerly())
         for layer, observer in observers.items():
             stack.enter_context(calls_wrapped(layer, observer))
         yield run
@@ -49,12 +51,14 @@ def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
     """Let a layer of Keras or tf_keras tell what it is called on."""
     call = layer.call
     own = vars(layer).get("call")
+    signature = inspect.signature(call)
 
-    def observed(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        is_reverse = args[0] if args else kwargs.get("reverse", False)
-        if has_values(inputs) and not is_reverse:
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind(*args, **kwargs).arguments
+        inputs = next(iter(arguments.values()))
+        if has_values(inputs) and not arguments.get("reverse", False):
             observer(inputs)
-        return call(inputs, *args, **kwargs)
+        return call(*args, **kwargs)
 
     # Past the books that Keras keeps on attributes.
     object.__setattr__(layer, "call", observed)

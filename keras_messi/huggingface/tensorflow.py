@@ -183,23 +183,24 @@ def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterato
     matrices = _matrices(model)
 
     def run(batch: Any) -> None:
-        model(keras.tree.map_structure(tf.convert_to_tensor, batch), training=False)
+        with eagerly():
+            model(keras.tree.map_structure(tf.convert_to_tensor, batch), training=False)
 
     with ExitStack() as stack:
-        stack.enter_context(eagerly())
         for path, observer in observers.items():
-            for holder in {id(x.value): x for x in matrices[path]}.values():
-                stack.enter_context(_observed(holder, observer))
+            layers = {id(x.value): x.value for x in matrices[path] if x.is_dense}
+            for layer in layers.values():
+                stack.enter_context(calls_wrapped(layer, observer))
+            for holder in matrices[path]:
+                if not holder.is_dense:
+                    stack.enter_context(_reads_told(holder, observer))
         yield run
 
 
 @contextmanager
-def _observed(holder: _Holder, observer: Observer) -> Iterator[None]:
-    if holder.is_dense:
-        with calls_wrapped(holder.value, observer):
-            yield
-        return
-    # Past tf_keras, which takes what it is given for a new weight or none.
+def _reads_told(holder: _Holder, observer: Observer) -> Iterator[None]:
+    """Let a table tell what is looked up in it."""
+    # Past tf_keras, which would take it for a weight more or less.
     table = _ObservedTable(holder.value, observer)
     object.__setattr__(holder.owner, holder.attribute, table)
     try:

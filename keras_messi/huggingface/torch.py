@@ -131,15 +131,15 @@ def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run
 
     def run(batch: Any) -> None:
         tensors = keras.tree.map_structure(
-            lambda x: torch.as_tensor(x, device=device), batch
+            lambda x: torch.tensor(x, device=device), batch
         )
-        if isinstance(tensors, dict):
-            model(**tensors)
-        else:
-            model(tensors)
+        with eagerly():
+            if isinstance(tensors, dict):
+                model(**tensors)
+            else:
+                model(tensors)
 
     with ExitStack() as stack:
-        stack.enter_context(eagerly())
         for path, observer in observers.items():
             hook = model.get_submodule(path).register_forward_pre_hook(
                 partial(_tell, observer)
