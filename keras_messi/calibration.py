@@ -65,6 +65,20 @@ def input_mean(sample: InputSample) -> np.ndarray:
     return sample.rows.mean(axis=0, dtype=np.float64)
 
 
+def bias_correction(
+    sample: InputSample, matrix: np.ndarray, approximation: np.ndarray
+) -> np.ndarray:
+    """What to add to the bias to make up for the mean error of the outputs."""
+    return input_mean(sample) @ (matrix - approximation)
+
+
+def weights_of_rows(calibration: Calibration) -> np.ndarray:
+    """How much the squared error of each row of a matrix counts."""
+    if isinstance(calibration, TokenCounts):
+        return row_weights(calibration.counts)
+    return input_spread(calibration)
+
+
 def input_spread(sample: InputSample) -> np.ndarray:
     """Standard deviation of each input, float64 of shape `(inputs,)`."""
     return sample.rows.std(axis=0, dtype=np.float64)
