@@ -16,7 +16,8 @@ from pathlib import Path
 
 from glue_data import TASKS
 from glue_page import write_page
-from glue_trials import Rows, Runner, Trial
+from glue_rows import Rows, Trial
+from glue_trials import Runner
 
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "keras_messi_glue"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from glue_trials import Result, Trial
+from glue_rows import Result, Trial
 
 Results = Mapping[Trial, Result]
 Losses = dict[Trial, float]
