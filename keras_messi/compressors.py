@@ -1,7 +1,10 @@
 """Compressed stand-ins for single layers: the one door to kprojclust."""
 
+import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import keras
@@ -68,11 +71,42 @@ def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Fa
 def _cluster(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> np.ndarray:
     if num_clusters == 1:
         return np.zeros(len(matrix), int)
-    model = KSubspaces(num_clusters, rank, init="k-means", n_init=1, random_state=seed)
+    known = _CLUSTERINGS.get()
+    key = "" if known is None else f"{fingerprint(matrix)}-{num_clusters}"
+    init = "k-means" if known is None else known.get(key, "k-means")
+    model = KSubspaces(num_clusters, rank, init=init, n_init=1, random_state=seed)
     with warnings.catch_warnings():
         # Fewer subspaces than asked for are legal here, and the report shows them.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit_predict(matrix)
+        labels = model.fit_predict(matrix)
+    if known is not None:
+        known[key] = labels.astype(np.min_scalar_type(num_clusters - 1))
+    return labels
+
+
+_CLUSTERINGS: ContextVar[dict[str, np.ndarray] | None] = ContextVar(
+    "clusterings", default=None
+)
+
+
+@contextmanager
+def shared_clusterings(labels: dict[str, np.ndarray]) -> Iterator[None]:
+    """Let each clustering start from the last one of the same matrix with the same k.
+
+    Args:
+        labels: Those to start from, by a key of their own; new ones are put there.
+    """
+    token = _CLUSTERINGS.set(labels)
+    try:
+        yield
+    finally:
+        _CLUSTERINGS.reset(token)
+
+
+def fingerprint(matrix: np.ndarray) -> str:
+    """A text that no other matrix has."""
+    rows = np.ascontiguousarray(matrix)
+    return hashlib.blake2b(rows.data, digest_size=8).hexdigest()
 
 
 def _compress_dense(

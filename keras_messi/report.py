@@ -98,6 +98,16 @@ class CompressionReport:
         """The report as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
+    @classmethod
+    def from_json(cls, text: str) -> "CompressionReport":
+        """The report that `to_json` wrote."""
+        facts = json.loads(text)
+        layers = [{**x, "shape": tuple(x["shape"])} for x in facts["replaced"]]
+        facts["replaced"] = [ReplacedLayer(**layer) for layer in layers]
+        facts["skipped"] = [SkippedLayer(**layer) for layer in facts["skipped"]]
+        facts["folded"] = [FoldedLayer(**layer) for layer in facts["folded"]]
+        return cls(**facts)
+
     def __str__(self) -> str:
         parts = [_replaced_table(self.replaced)]
         if self.skipped:
