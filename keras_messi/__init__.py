@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from keras_messi.compression import compress
     from keras_messi.exporting import export
     from keras_messi.report import CompressionReport
+    from keras_messi.searching import SearchResult, search
 
 __all__ = [
     "CompressionReport",
     "MessiConfig",
+    "SearchResult",
     "compress",
     "export",
     "huggingface",
     "layers",
     "load_model",
     "save_model",
+    "search",
 ]
 
 # A compressed model loads and runs without what is needed to make it.
@@ -28,6 +31,8 @@ _LAZY = {
     "compress": "compression",
     "CompressionReport": "report",
     "export": "exporting",
+    "search": "searching",
+    "SearchResult": "searching",
 }
 
 

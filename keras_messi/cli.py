@@ -20,6 +20,7 @@ def main_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_inspect(commands)
     _add_compress(commands)
+    _add_curve(commands)
     _add_export(commands)
     _add_demo(commands)
     return parser
@@ -44,16 +45,32 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress.add_argument("output", type=Path, help="the same kind, to be written")
     compress.add_argument("--rate", type=float, required=True, help=_RATE)
     _add_num_clusters(compress)
-    compress.add_argument(
-        "--filters",
-        nargs="+",
-        metavar="REGEX",
-        help="only layers with a path in which one of these is found",
-    )
-    compress.add_argument("--seed", type=int, default=0, help="seed of the clustering")
+    _add_filters(compress)
+    _add_seed(compress)
     compress.add_argument("--report", type=Path, help="JSON file for the report")
     _add_force(compress)
     compress.set_defaults(run=run_compress)
+
+
+def _add_curve(commands: argparse._SubParsersAction) -> None:
+    curve = commands.add_parser(
+        "curve",
+        help="find the number of subspaces with the least error for some rates",
+        description="Write the best model of each rate, the picture curve.png and the "
+        "table curve.txt. The same command again goes on where it was interrupted.",
+    )
+    curve.add_argument("model", type=Path, help=_MODEL)
+    curve.add_argument("--rates", type=float, nargs="+", required=True, help=_RATE)
+    curve.add_argument("--output", type=Path, required=True, help="folder to write")
+    curve.add_argument(
+        "--max-clusters",
+        type=int,
+        default=32,
+        help="largest number of subspaces (default: %(default)s)",
+    )
+    _add_filters(curve)
+    _add_seed(curve)
+    curve.set_defaults(run=run_curve)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -97,6 +114,19 @@ def _add_num_clusters(parser: argparse.ArgumentParser) -> None:
         default=5,
         help="number of subspaces; 1 is the SVD (default: %(default)s)",
     )
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--filters",
+        nargs="+",
+        metavar="REGEX",
+        help="only layers with a path in which one of these is found",
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering")
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +177,33 @@ def run_compress(options: argparse.Namespace) -> str:
     if options.report:
         save_text(report.to_json(), options.report, overwrite=force)
     return str(report)
+
+
+def run_curve(options: argparse.Namespace) -> str:
+    """Search for the best number of subspaces at some rates, and draw the curve."""
+    from keras_messi.configs import MessiConfig
+    from keras_messi.families import family_at
+    from keras_messi.plotting import save_search_curve
+    from keras_messi.saving import save_text
+    from keras_messi.searching import search
+
+    result = search(
+        family_at(options.model).load(options.model),
+        MessiConfig(rate=options.rates[0], seed=options.seed),
+        rates=options.rates,
+        filters=options.filters,
+        max_clusters=options.max_clusters,
+        folder=options.output,
+        verbose=True,
+    )
+    save_text(str(result), options.output / "curve.txt", overwrite=True)
+    save_search_curve(
+        result.trials,
+        options.output / "curve.png",
+        title=options.model.name,
+        score_name="1 - mean relative error of the layers",
+    )
+    return f"{result}\n\nwrote {options.output}/"
 
 
 def run_export(options: argparse.Namespace) -> str:

@@ -232,8 +232,8 @@ def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLaye
         relative_error=found.relative_error,
         output_error=found.output_error,
         plain_output_error=found.plain_output_error,
-        adopted=found.adopted,
-        dropped=found.dropped,
+        adopted=list(found.adopted),
+        dropped=list(found.dropped),
     )
 
 

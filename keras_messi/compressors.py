@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_messi.bisection import bisect_maximum
 from keras_messi.calibration import (
     Calibration,
     InputSample,
@@ -25,8 +27,9 @@ from keras_messi.matrices import (
 )
 from keras_messi.report import SkipReason
 
-# What num_clusters="auto" chooses from.
-CLUSTER_COUNTS = (1, 2, 5, 10, 20)
+# What num_clusters="auto" may choose, and how many it tries.
+MAX_CLUSTERS = 32
+MAX_TRIALS = 6
 
 
 class Compressed(NamedTuple):
@@ -70,17 +73,12 @@ def compress_layer(
         numbers: Numbers to keep under `ranks="budget"`, instead of what the rate says.
     """
     matrix = read_matrix(layer)
-    weights = None if calibration is None else weights_of_rows(calibration)
-    best: Compressed | None = None
-    for candidate in _candidates(config, matrix.shape, numbers):
-        found = _try(layer, matrix, candidate, numbers, weights, calibration)
-        if best is not None and found.error >= best.error:
-            break
-        best, chosen = found, candidate
-    assert best is not None  # reason_to_skip() saw to that
+    fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
     if calibration is None:
-        return best
-    plain = _try(layer, matrix, chosen, numbers, None, calibration)
+        return _with_best_k(fit, config, matrix.shape, numbers)
+    weights = weights_of_rows(calibration)
+    best = _with_best_k(partial(fit, weights=weights), config, matrix.shape, numbers)
+    plain = fit(replace(config, num_clusters=best.layer.num_clusters))
     if plain.error < best.error:
         best = plain._replace(dropped=("row weights", *plain.dropped))
     else:
@@ -88,31 +86,43 @@ def compress_layer(
     return best._replace(plain_output_error=plain.plain_output_error)
 
 
-def _candidates(
-    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
-) -> list[MessiConfig]:
-    """The config with every number of clusters that it and the shape allow."""
-    n, d = shape
+def _with_best_k(
+    fit: Callable[[MessiConfig], Compressed],
+    config: MessiConfig,
+    shape: tuple[int, ...],
+    numbers: int | None,
+) -> Compressed:
+    """The fit of a config, with the number of clusters of the least error if "auto"."""
     if config.num_clusters != "auto":
-        return [config]
-    configs = [replace(config, num_clusters=k) for k in CLUSTER_COUNTS if k <= n]
-    return [x for x in configs if _fits(x, n, d, numbers)]
+        return fit(config)
+    found: dict[int, Compressed] = {}
+
+    def merit(k: int) -> float:
+        found[k] = fit(replace(config, num_clusters=k))
+        return -found[k].error
+
+    bisect_maximum(merit, _most_clusters(config, shape, numbers), MAX_TRIALS)
+    return min(found.values(), key=lambda one: one.error)
 
 
-def _fits(config: MessiConfig, n: int, d: int, numbers: int | None) -> bool:
-    """Whether each cluster can have a direction."""
-    if numbers is not None:
-        return n + int(config.num_clusters) * d <= numbers
-    return 1 <= config.rank_for(n, d) <= d
+def _most_clusters(
+    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
+) -> int:
+    """The largest k of which each cluster can have a direction."""
+    n, d = shape
+    if config.rank is None:
+        n = min(n, ((numbers or int(config.kept * n * d)) - n) // d)
+    return min(n, MAX_CLUSTERS)
 
 
-def _try(
+def _fit(
     layer: keras.Layer,
     matrix: np.ndarray,
     config: MessiConfig,
+    *,
     numbers: int | None,
-    weights: np.ndarray | None,
     calibration: Calibration | None,
+    weights: np.ndarray | None = None,
 ) -> Compressed:
     """Factor a layer, with the bias corrected if that lowers the output error."""
     factors = factorize(matrix, config, numbers=numbers, weights=weights)
@@ -243,7 +253,8 @@ def _why_not_supported(layer: keras.Layer) -> str:
 
 def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:
     n, d = matrix.shape
-    config = smallest(config)
+    if config.num_clusters == "auto":
+        config = replace(config, num_clusters=1)
     k, rank = int(config.num_clusters), config.rank_for(n, d)
     if n < k:
         return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
@@ -263,13 +274,6 @@ def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] 
             f"rank {rank} with num_clusters={k} takes {size} of {matrix.nbytes} bytes"
         )
     return None
-
-
-def smallest(config: MessiConfig) -> MessiConfig:
-    """The config with the fewest clusters that it may choose."""
-    if config.num_clusters != "auto":
-        return config
-    return replace(config, num_clusters=CLUSTER_COUNTS[0])
 
 
 def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:

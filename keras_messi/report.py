@@ -1,7 +1,7 @@
 """What a compression did, in numbers taken from real variables and files."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
@@ -63,8 +63,14 @@ class ReplacedLayer:
     relative_error: float
     output_error: float | None = None
     plain_output_error: float | None = None
-    adopted: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
+    adopted: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """What counts: the error of the outputs, if it is known."""
+        known = self.output_error
+        return self.relative_error if known is None else known
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,16 @@ class CompressionReport:
     def to_json(self) -> str:
         """The report as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "CompressionReport":
+        """The report that `to_json` wrote."""
+        facts = json.loads(text)
+        layers = [{**x, "shape": tuple(x["shape"])} for x in facts["replaced"]]
+        facts["replaced"] = [ReplacedLayer(**layer) for layer in layers]
+        facts["skipped"] = [SkippedLayer(**layer) for layer in facts["skipped"]]
+        facts["folded"] = [FoldedLayer(**layer) for layer in facts["folded"]]
+        return cls(**facts)
 
     def __str__(self) -> str:
         parts = [_replaced_table(self.replaced)]
