@@ -8,7 +8,7 @@ from keras_messi.configs import MessiConfig
 from keras_messi.saving import load_model, save_model
 
 if TYPE_CHECKING:
-    from keras_messi.compression import compress
+    from keras_messi.compression import calibrate, compress
     from keras_messi.exporting import export
     from keras_messi.report import CompressionReport
     from keras_messi.searching import SearchResult, search
@@ -17,6 +17,7 @@ __all__ = [
     "CompressionReport",
     "MessiConfig",
     "SearchResult",
+    "calibrate",
     "compress",
     "export",
     "huggingface",
@@ -28,6 +29,7 @@ __all__ = [
 
 # A compressed model loads and runs without what is needed to make it.
 _LAZY = {
+    "calibrate": "compression",
     "compress": "compression",
     "CompressionReport": "report",
     "export": "exporting",

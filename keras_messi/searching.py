@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from keras_messi.bisection import bisect_maximum
-from keras_messi.compression import compress
+from keras_messi.compression import calibrate, compress
 from keras_messi.compressors import reason_to_skip
 from keras_messi.configs import MessiConfig
 from keras_messi.factorization import fingerprint, shared_clusterings
@@ -141,12 +141,15 @@ def search(
         "max_trials": max_trials,
     }
     log = TrialLog(family, arguments, None if folder is None else Path(folder))
-    options = {} if calibration_data is None else {"calibration_data": calibration_data}
+    if calibration_data is not None:
+        calibration_data = calibrate(model, calibration_data, filters)
 
     def attempt(rate: float, k: int) -> Candidate:
         one = replace(config, rate=rate, num_clusters=k)
         start = time.perf_counter()
-        small, report, outcome = _attempt(model, one, score, filters=filters, **options)
+        small, report, outcome = _attempt(
+            model, one, score, filters=filters, calibration_data=calibration_data
+        )
         seconds = round(time.perf_counter() - start, 3)
         return Candidate(Trial(rate, k, seconds, **outcome), small, report)
 
