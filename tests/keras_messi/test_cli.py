@@ -92,6 +92,29 @@ def test_inspect_forecasts_what_compress_then_writes(model, tmp_path, capsys):
     assert "no rank at this rate" in lines["head"]
 
 
+def test_curve_writes_the_best_models_a_picture_and_a_table(model, tmp_path):
+    options = "--rates 0.5 0.7 --filters words --max-clusters 3 --output found"
+    result = run("curve", "model.keras", *options.split(), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "found"
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "curve.txt").read_text() in result.stdout
+    assert "100%" in result.stderr
+    for rate in ("0.5", "0.7"):
+        path = next(folder.glob(f"rate-{rate}-k-*.keras"))
+        assert load_model(path).count_params() < model.count_params()
+    again = run("curve", "model.keras", *options.split(), cwd=tmp_path)
+    assert again.stdout == result.stdout
+
+
+def test_curve_refuses_a_folder_of_another_search(model, tmp_path, capsys):
+    paths = [str(tmp_path / "model.keras"), "--output", str(tmp_path / "found")]
+    options = ["--filters", "words", "--max-clusters", "1", "--rates"]
+    assert main(["curve", *paths, *options, "0.5"]) == 0
+    assert main(["curve", *paths, *options, "0.6"]) == 1
+    assert "rates=[0.5] there and rates=[0.6] here" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="no LiteRT, no ONNX")
 def test_export_writes_the_format_that_the_path_stands_for(model, tmp_path, capsys):
     path = tmp_path / "model.onnx"
