@@ -10,16 +10,19 @@ from keras_messi.saving import load_model, save_model
 if TYPE_CHECKING:
     from keras_messi.compression import compress
     from keras_messi.exporting import export
+    from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
 
 __all__ = [
     "CompressionReport",
     "MessiConfig",
     "compress",
+    "dequantize",
     "export",
     "huggingface",
     "layers",
     "load_model",
+    "quantize",
     "save_model",
 ]
 
@@ -27,7 +30,9 @@ __all__ = [
 _LAZY = {
     "compress": "compression",
     "CompressionReport": "report",
+    "dequantize": "quantization",
     "export": "exporting",
+    "quantize": "quantization",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_messi import report
 from keras_messi.huggingface import folders
 from keras_messi.huggingface._frameworks import adapter_for, framework_of
 from keras_messi.huggingface._stand_ins import path_of
@@ -219,9 +220,13 @@ def _below(
 
 
 def count_parameters(model: Any) -> int:
-    """Numbers in the weights of a model, integers aside."""
-    tensors = stored_tensors(model).values()
-    return sum(math.prod(x.shape) for x in tensors if "int" not in str(x.dtype))
+    """Numbers in the weights of a model, in however few bits, other integers aside."""
+    adapter = _adapter_of(model)
+    stock = adapter.stock_weights(model).values()
+    numbers = sum(math.prod(x.shape) for x in stock if "int" not in str(x.dtype))
+    return numbers + sum(
+        map(report.count_parameters, adapter.factored_layers(model).values())
+    )
 
 
 def stored_bytes(model: Any) -> int:

@@ -183,6 +183,12 @@ def factored_layers(model: tf_keras.Model) -> dict[str, keras.Layer]:
 def copy_training_state(model: tf_keras.Model, small: tf_keras.Model) -> None:
     """Freeze the layers that have no weight that is trained in the other model."""
     trained = {_path(variable) for variable in model.trainable_weights}
+    # Quantized factors are never trained, frozen or not.
+    trained |= {
+        _path(layer.weights[0])
+        for layer in _layers(model)
+        if isinstance(layer, FactoredLayer) and layer.trainable
+    }
     for layer in _layers(small):
         if layer.weights and trained.isdisjoint(map(_path, layer.weights)):
             layer.trainable = False
