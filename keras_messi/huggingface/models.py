@@ -155,8 +155,12 @@ def _recipe_of(layer: keras.Layer) -> dict[str, Any]:
     config = layer.get_config()
     # Not as "dtype", which transformers takes for its own at any depth.
     del config["dtype"]
+    layer_class = type(layer)
+    if layer_class is keras.layers.Embedding:
+        # Stores the same, and serves tied logits, too.
+        layer_class = keras.layers.ReversibleEmbedding
     return {
-        "class_name": keras.saving.get_registered_name(type(layer)),
+        "class_name": keras.saving.get_registered_name(layer_class),
         "config": config,
         "policy": layer.dtype_policy.name,
     }
@@ -164,10 +168,16 @@ def _recipe_of(layer: keras.Layer) -> dict[str, Any]:
 
 def _follow(recipe: Mapping[str, Any]) -> keras.Layer:
     """A layer from its recipe, not built."""
-    layer_class = keras.saving.get_registered_object(recipe["class_name"])
+    name = recipe["class_name"]
+    layer_class = keras.saving.get_registered_object(name)
+    layer_class = layer_class or _STOCK.get(name)
     if layer_class is None:
-        raise ValueError(f"There is no layer of class {recipe['class_name']}.")
+        raise ValueError(f"There is no layer of class {name}.")
     return layer_class.from_config({**recipe["config"], "dtype": recipe["policy"]})
+
+
+# Layers of Keras, which may be in a model as Keras quantizes them.
+_STOCK = {x.__name__: x for x in (keras.layers.Dense, keras.layers.ReversibleEmbedding)}
 
 
 def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> None:

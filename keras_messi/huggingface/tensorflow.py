@@ -142,7 +142,7 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
     for path, layer in layers.items():
         owner, attribute, old = holder = matrices[path][0]
         # The policy of the model around it, which is not saved with a model.
-        layer.dtype_policy = holder.dtype
+        layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
         with tf.name_scope(f"{model.name}/{path.rpartition('/')[0]}"):
             layer.build((None, holder.matrix.shape[0]))
         kwargs = {"name": layer.name, "dtype": owner.dtype_policy}
@@ -153,6 +153,12 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         )
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
+
+
+def _with_source(policy: str, dtype: str) -> str:
+    """A policy for another dtype; only quantized layers of Keras say more than that."""
+    mode, quantized, _ = policy.partition("_from_")
+    return mode + quantized + dtype if quantized else dtype
 
 
 def read(weight: Any) -> np.ndarray:
