@@ -10,6 +10,7 @@ from keras_messi.saving import load_model, save_model
 if TYPE_CHECKING:
     from keras_messi.compression import calibrate, compress
     from keras_messi.exporting import export
+    from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
     from keras_messi.searching import SearchResult, search
 
@@ -19,10 +20,12 @@ __all__ = [
     "SearchResult",
     "calibrate",
     "compress",
+    "dequantize",
     "export",
     "huggingface",
     "layers",
     "load_model",
+    "quantize",
     "save_model",
     "search",
 ]
@@ -32,7 +35,9 @@ _LAZY = {
     "calibrate": "compression",
     "compress": "compression",
     "CompressionReport": "report",
+    "dequantize": "quantization",
     "export": "exporting",
+    "quantize": "quantization",
     "search": "searching",
     "SearchResult": "searching",
 }
