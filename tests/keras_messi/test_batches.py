@@ -94,6 +94,7 @@ def test_arrays_are_cut_into_batches_in_their_structure():
         (np.float32(3), r"as many rows each. Received: arrays of shapes \[\(\)\]"),
         ([], "at least one batch. Received: list that is empty"),
         ({}, "as many rows each"),
+        ({"input_ids": [[1, 2, 3], [4, 5]]}, "all rows of each as long: pad them"),
         (iter([]), "an iterator that is used up"),
         ([(X[:0], Y[:0])], "a batch of 0 rows"),
         (Endless(), "must come to an end. Received: an infinite Endless"),

@@ -9,11 +9,12 @@ import pytest
 from keras_messi.calibration import (
     InputSample,
     TokenCounts,
-    calibrate,
+    bias_correction,
     input_mean,
     input_spread,
     output_error,
     row_weights,
+    watch_layers,
 )
 from keras_messi.families import family_of
 from tests.keras_messi import models
@@ -21,7 +22,8 @@ from tests.keras_messi import models
 
 def calibrated(model, data, **options):
     surgery = family_of(model).surgery
-    return calibrate(model, surgery, surgery.find_layers(model), data, **options)
+    places = surgery.find_layers(model)
+    return watch_layers(model, surgery, places, data, **options).by_path
 
 
 def embedding_model(mask_zero=False, dtype="int32"):
@@ -108,7 +110,7 @@ def test_only_places_that_are_given_are_watched():
     model = models.siamese()
     surgery = family_of(model).surgery
     places = [x for x in surgery.find_layers(model) if x.path == "shared"]
-    found = calibrate(model, surgery, places, models.inputs_of(model, 70))
+    found = watch_layers(model, surgery, places, models.inputs_of(model, 70)).by_path
     assert {path: x.rows.shape for path, x in found.items()} == {"shared": (140, 20)}
 
 
@@ -199,7 +201,7 @@ def test_error_of_outputs_agrees_with_one_input_at_a_time():
         input_spread(sample) ** 2, np.diag(np.cov(rows.T, bias=True)), rtol=1e-5
     )
     for corrected in (False, True):
-        correction = mean @ (matrix - approximation) * corrected
+        correction = bias_correction(sample, matrix, approximation) * corrected
         found = output_error(sample, matrix, approximation, corrected=corrected)
         expected = slow_error(rows, matrix, approximation, correction)
         assert found == pytest.approx(expected, rel=1e-4)

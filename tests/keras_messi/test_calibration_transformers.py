@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.calibration import calibrate
+from keras_messi.calibration import watch_layers
 from keras_messi.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
@@ -18,7 +18,8 @@ pytestmark = models.FILTERS
 
 
 def calibrated(model, data, **options):
-    return calibrate(model, SURGERY, SURGERY.find_layers(model), data, **options)
+    places = SURGERY.find_layers(model)
+    return watch_layers(model, SURGERY, places, data, **options).by_path
 
 
 def tokens():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress, save_model
-from keras_messi.calibration import calibrate
+from keras_messi.calibration import watch_layers
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.surgery import find_layers, replace_layers
@@ -66,7 +66,7 @@ def test_tied_logits_are_no_look_ups_and_padding_is_not_counted(backbone):
     data["padding_mask"][1, 4:] = 0
     surgery = family_of(task).surgery
     places = [x for x in surgery.find_layers(task) if "token_emb" in x.path]
-    [found] = calibrate(task, surgery, places, data).values()
+    [found] = watch_layers(task, surgery, places, data).by_path.values()
     expected = np.bincount(
         data["token_ids"][data["padding_mask"] == 1], minlength=30522
     )
