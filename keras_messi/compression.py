@@ -1,5 +1,6 @@
 """The one verb: plan, check everything, fit, replace, report."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from keras_messi.compressors import (
-    compress_layer,
-    matrix_shape,
-    reason_to_skip,
+from keras_messi.budget import make_offer, share_numbers
+from keras_messi.calibration import (
+    Calibration,
+    CalibrationStatistics,
+    watch_layers,
+    weights_of_rows,
 )
+from keras_messi.compressors import Compressed, compress_layer, reason_to_skip
 from keras_messi.configs import MessiConfig
 from keras_messi.families import family_of
+from keras_messi.matrices import matrix_shape, read_matrix
 from keras_messi.report import (
     CompressionReport,
     ReplacedLayer,
@@ -37,6 +42,7 @@ def compress(
     config: MessiConfig,
     filters: Filters = None,
     *,
+    calibration_data: Any = None,
     verbose: bool = False,
 ) -> tuple[keras.Model, CompressionReport]:
     """Make a smaller copy of a model by factoring its Dense and Embedding layers.
@@ -52,6 +58,13 @@ def compress(
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
             layer that returns a bool. None means all Dense and Embedding layers.
+        calibration_data: Inputs like those that the model will get, without labels: an
+            array, a list or dict of arrays, or batches of these, such as a
+            `tf.data.Dataset`; or what `calibrate` found out with them. A few hundred
+            do. Rows of a table then count by how often they are looked up, rows of a
+            kernel by the spread of their input, and the bias makes up for the mean
+            error; what makes the outputs of a layer worse on these data is left out
+            again.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
@@ -61,7 +74,8 @@ def compress(
 
     Raises:
         ValueError: The model is not built or can't be copied, the filters match no
-            layer, no matched layer can be compressed, or weights are not finite.
+            layer, no matched layer can be compressed, weights are not finite, the rate
+            leaves too few numbers, or the calibration data don't go with the model.
 
     Example:
 
@@ -82,11 +96,23 @@ def compress(
     surgery = family.surgery
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
+    known: dict[str, Calibration] = {}
+    if isinstance(calibration_data, CalibrationStatistics):
+        known = calibration_data.by_path
+    elif calibration_data is not None:
+        known = watch_layers(model, surgery, chosen, calibration_data).by_path
+    numbers = _share(chosen, config, known)
+    if not config.quantization:
+        chosen, whole = _without_whole(chosen, numbers)
+        skipped += whole
+        _check_any_left(chosen, config, skipped)
     compressed = {
-        place: compress_layer(place.layer, config)
+        place: compress_layer(
+            place.layer, config, known.get(place.path), numbers.get(place.path)
+        )
         for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose)
     }
-    new_layers = {place: layer for place, (layer, _) in compressed.items()}
+    new_layers = {place: found.layer for place, found in compressed.items()}
     small, refused = _replace(surgery, model, new_layers)
     skipped += [
         _skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
@@ -103,7 +129,7 @@ def compress(
     layers = {place.path: place.layer for place in surgery.find_layers(small)}
     report = CompressionReport(
         replaced=[
-            _describe(place, layers[place.path], compressed[place][1]) for place in kept
+            _describe(place, layers[place.path], compressed[place]) for place in kept
         ],
         skipped=skipped,
         folded=folded,
@@ -115,6 +141,47 @@ def compress(
         file_bytes_after=surgery.saved_size(small),
     )
     return small, report
+
+
+def calibrate(
+    model: keras.Model, calibration_data: Any, filters: Filters = None
+) -> CalibrationStatistics:
+    """Find out once, for several calls of `compress`, what layers receive on data.
+
+    Args:
+        model: A built model of any class. It is left as it is.
+        calibration_data: Inputs, as for `compress`.
+        filters: Which layers, as for `compress`.
+
+    Returns:
+        What to pass as `calibration_data`, for the same model.
+
+    Raises:
+        ValueError: The model is not built, the filters match no layer, or the data
+            don't go with the model.
+
+    Example:
+
+    >>> import keras, keras_messi, numpy as np
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> found = keras_messi.calibrate(model, np.ones((2, 8)))
+    >>> list(found.by_path)
+    ['dense']
+    """
+    surgery = family_of(model).surgery
+    places = _selected(surgery.find_layers(model), filters)
+    return watch_layers(model, surgery, places, calibration_data)
+
+
+def _selected(places: list[Place], filters: Filters) -> list[Place]:
+    """The places that filters match, of which there must be some."""
+    selected = [place for place in places if matches(place, filters)]
+    if not selected:
+        raise ValueError(
+            f"`filters` must match a layer. Received: filters={filters!r}, and the "
+            f"layers are {[place.path for place in places]}"
+        )
+    return selected
 
 
 def _replace(
@@ -140,14 +207,9 @@ def _plan(
 ) -> tuple[list[Place], list[SkippedLayer]]:
     """Which layers to compress, and why not the others."""
     chosen, skipped = [], []
-    selected = [matches(place, filters) for place in places]
-    if not any(selected):
-        raise ValueError(
-            f"`filters` must match a layer. Received: filters={filters!r}, and the "
-            f"layers are {[place.path for place in places]}"
-        )
-    for place, is_selected in zip(places, selected, strict=True):
-        if not is_selected:
+    selected = _selected(places, filters)
+    for place in places:
+        if place not in selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
         else:
             reason = reason_to_skip(place.layer, config)
@@ -161,6 +223,34 @@ def _plan(
     return chosen, skipped
 
 
+def _share(
+    places: list[Place], config: MessiConfig, known: dict[str, Calibration]
+) -> dict[str, int]:
+    """Numbers to keep in each place, where all of them share one budget."""
+    if config.scope == "layer":
+        return {}
+    offers, size = {}, 0
+    for path, layer, _ in places:
+        matrix, own = read_matrix(layer), known.get(path)
+        weights = None if own is None else weights_of_rows(own)
+        offers[path] = make_offer(matrix, config, weights)
+        size += matrix.size
+    return share_numbers(offers, int(config.kept * size))
+
+
+def _without_whole(
+    places: list[Place], numbers: dict[str, int]
+) -> tuple[list[Place], list[SkippedLayer]]:
+    """The places left to compress, and those worth all their numbers."""
+    whole = [
+        place
+        for place in places
+        if numbers.get(place.path) == math.prod(matrix_shape(place.layer))
+    ]
+    left = [place for place in places if place not in whole]
+    return left, [_skip(place, SkipReason.WHOLE, "") for place in whole]
+
+
 def _check_any_left(
     left: Sequence[Any], config: MessiConfig, skipped: list[SkippedLayer]
 ) -> None:
@@ -171,18 +261,23 @@ def _check_any_left(
         )
 
 
-def _describe(place: Place, new: keras.Layer, error: float) -> ReplacedLayer:
+def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLayer:
     return ReplacedLayer(
         path=place.path,
         layer_type=type(place.layer).__name__,
         shape=matrix_shape(place.layer),
-        num_clusters=new.num_clusters,
-        ranks=new.ranks,
+        num_clusters=getattr(new, "num_clusters", 0),
+        ranks=getattr(new, "ranks", []),
+        quantization=new.quantization_mode,
         parameters_before=count_parameters(place.layer),
         parameters_after=count_parameters(new),
         bytes_before=stored_bytes([place.layer]),
         bytes_after=stored_bytes([new]),
-        relative_error=error,
+        relative_error=found.relative_error,
+        output_error=found.output_error,
+        plain_output_error=found.plain_output_error,
+        adopted=list(found.adopted),
+        dropped=list(found.dropped),
     )
 
 

@@ -1,137 +1,182 @@
-"""Compressed stand-ins for single layers: the one door to kprojclust."""
+"""Smaller stand-ins for single layers."""
 
-import hashlib
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from keras_messi.configs import MessiConfig
-from keras_messi.layers import MessiDense, MessiEmbedding
-from keras_messi.report import SkipReason
-from kprojclust import KSubspaces
-
-
-class Factors(NamedTuple):
-    """A matrix as clusters of rows, each with coordinates on the cluster's basis."""
-
-    assignments: np.ndarray  # (n,)
-    coordinates: list[np.ndarray]  # (n_c, j_c) each
-    bases: list[np.ndarray]  # (j_c, d) each
-    relative_error: float
-
-    def stored(self) -> dict[str, np.ndarray]:
-        """The factors under the names that the layers store them by."""
-        tables = {f"coordinates_{c}": u for c, u in enumerate(self.coordinates)}
-        bases = np.concatenate(self.bases)
-        return {**tables, "bases": bases, "assignments": self.assignments}
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments that a factored layer takes for these factors."""
-        return {
-            "num_clusters": len(self.bases),
-            "rank": [len(basis) for basis in self.bases],
-            "cluster_sizes": [len(u) for u in self.coordinates],
-        }
-
-
-def factorize(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> Factors:
-    """Factor a matrix around k subspaces (steps 1 to 3 of the paper's pipeline).
-
-    Clusters without rows are dropped, and a cluster with fewer rows than the rank
-    keeps no more directions than rows.
-
-    Args:
-        matrix: Array of shape (n, d).
-        num_clusters: Number of subspaces k.
-        rank: Dimension j of each.
-        seed: Seed of the clustering.
-    """
-    labels = _cluster(matrix, num_clusters, rank, seed)
-    kept, assignments = np.unique(labels, return_inverse=True)
-    coordinates, bases, squared_error = [], [], 0.0
-    for c in range(len(kept)):
-        rows = matrix[assignments == c]
-        basis = KSubspaces(1, min(rank, len(rows))).fit(rows).components_[0]
-        coordinates.append(rows @ basis.T)
-        bases.append(basis)
-        residuals = rows - coordinates[-1] @ basis
-        squared_error += float(np.sum(residuals**2, dtype=np.float64))
-    energy = float(np.sum(matrix**2, dtype=np.float64))
-    return Factors(
-        assignments, coordinates, bases, squared_error / energy if energy else 0.0
-    )
-
-
-def _cluster(matrix: np.ndarray, num_clusters: int, rank: int, seed: int) -> np.ndarray:
-    if num_clusters == 1:
-        return np.zeros(len(matrix), int)
-    known = _CLUSTERINGS.get()
-    key = "" if known is None else f"{fingerprint(matrix)}-{num_clusters}"
-    init = "k-means" if known is None else known.get(key, "k-means")
-    model = KSubspaces(num_clusters, rank, init=init, n_init=1, random_state=seed)
-    with warnings.catch_warnings():
-        # Fewer subspaces than asked for are legal here, and the report shows them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = model.fit_predict(matrix)
-    if known is not None:
-        known[key] = labels.astype(np.min_scalar_type(num_clusters - 1))
-    return labels
-
-
-_CLUSTERINGS: ContextVar[dict[str, np.ndarray] | None] = ContextVar(
-    "clusterings", default=None
+from keras_messi.bisection import bisect_maximum
+from keras_messi.calibration import (
+    Calibration,
+    InputSample,
+    bias_correction,
+    output_error,
+    weights_of_rows,
 )
+from keras_messi.configs import MessiConfig
+from keras_messi.factorization import Factors, factorize
+from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.matrices import (
+    WEIGHTS,
+    has_matrix,
+    plain_type,
+    read_matrix,
+)
+from keras_messi.report import SkipReason
+
+# What num_clusters="auto" may choose, and how many it tries.
+MAX_CLUSTERS = 32
+MAX_TRIALS = 6
 
 
-@contextmanager
-def shared_clusterings(labels: dict[str, np.ndarray]) -> Iterator[None]:
-    """Let each clustering start from the last one of the same matrix with the same k.
+class Compressed(NamedTuple):
+    """A smaller stand-in for a layer, and what it costs.
+
+    Attributes:
+        layer: The new layer.
+        relative_error: Relative squared error of its matrix.
+        output_error: Relative squared error of its outputs on calibration data.
+        plain_output_error: The same, had nothing been learned from these.
+        adopted: What was learned from calibration data.
+        dropped: What would have made the output error worse.
+    """
+
+    layer: keras.Layer
+    relative_error: float
+    output_error: float | None = None
+    plain_output_error: float | None = None
+    adopted: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """What counts: the error of the outputs, if it is known."""
+        known = self.output_error is not None
+        return self.output_error if known else self.relative_error  # type: ignore[return-value]
+
+
+def compress_layer(
+    layer: keras.Layer,
+    config: MessiConfig,
+    calibration: Calibration | None = None,
+    numbers: int | None = None,
+) -> Compressed:
+    """A smaller stand-in for a layer.
 
     Args:
-        labels: Those to start from, by a key of their own; new ones are put there.
+        layer: A layer for which `reason_to_skip` gives None.
+        config: What to do.
+        calibration: What the layer received on calibration data.
+        numbers: Numbers to keep under `ranks="budget"`, instead of what the rate says.
     """
-    token = _CLUSTERINGS.set(labels)
-    try:
-        yield
-    finally:
-        _CLUSTERINGS.reset(token)
-
-
-def fingerprint(matrix: np.ndarray) -> str:
-    """A text that no other matrix has."""
-    rows = np.ascontiguousarray(matrix)
-    return hashlib.blake2b(rows.data, digest_size=8).hexdigest()
-
-
-def _compress_dense(
-    layer: keras.layers.Dense, config: MessiConfig
-) -> tuple[keras.Layer, float]:
     matrix = read_matrix(layer)
-    factors = _factorize_for(matrix, config)
+    fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
+    if calibration is None:
+        return _with_best_k(fit, config, matrix.shape, numbers)
+    weights = weights_of_rows(calibration)
+    best = _with_best_k(partial(fit, weights=weights), config, matrix.shape, numbers)
+    plain = fit(replace(config, num_clusters=best.layer.num_clusters))
+    if plain.error < best.error:
+        best = plain._replace(dropped=("row weights", *plain.dropped))
+    else:
+        best = best._replace(adopted=("row weights", *best.adopted))
+    return best._replace(plain_output_error=plain.plain_output_error)
+
+
+def _with_best_k(
+    fit: Callable[[MessiConfig], Compressed],
+    config: MessiConfig,
+    shape: tuple[int, ...],
+    numbers: int | None,
+) -> Compressed:
+    """The fit of a config, with the number of clusters of the least error if "auto"."""
+    if config.num_clusters != "auto":
+        return fit(config)
+    found: dict[int, Compressed] = {}
+
+    def merit(k: int) -> float:
+        found[k] = fit(replace(config, num_clusters=k))
+        return -found[k].error
+
+    bisect_maximum(merit, _most_clusters(config, shape, numbers), MAX_TRIALS)
+    return min(found.values(), key=lambda one: one.error)
+
+
+def _most_clusters(
+    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
+) -> int:
+    """The largest k of which each cluster can have a direction."""
+    n, d = shape
+    if config.rank is None:
+        n = min(n, ((numbers or int(config.kept * n * d)) - n) // d)
+    return min(n, MAX_CLUSTERS)
+
+
+def _fit(
+    layer: keras.Layer,
+    matrix: np.ndarray,
+    config: MessiConfig,
+    *,
+    numbers: int | None,
+    calibration: Calibration | None,
+    weights: np.ndarray | None = None,
+) -> Compressed:
+    """Factor a layer, with the bias corrected if that lowers the output error."""
+    factors = factorize(matrix, config, numbers=numbers, weights=weights)
+    new = COMPRESSORS[type(config), plain_type(layer)](layer, factors)
+    if config.quantization:
+        new.quantize(config.quantization)
+    approximation = keras.ops.convert_to_numpy(getattr(new, _matrix_of(layer)))
+    found = Compressed(new, _relative_error(matrix, approximation))
+    if calibration is None:
+        return found
+    error = output_error(calibration, matrix, approximation)
+    found = found._replace(output_error=error, plain_output_error=error)
+    if isinstance(calibration, InputSample) and layer.use_bias:
+        return _corrected(found, calibration, matrix, approximation)
+    return found
+
+
+def _corrected(
+    found: Compressed,
+    sample: InputSample,
+    matrix: np.ndarray,
+    approximation: np.ndarray,
+) -> Compressed:
+    """With the bias that makes up for the mean error of the outputs, if that helps."""
+    error = output_error(sample, matrix, approximation, corrected=True)
+    if error >= found.error:
+        return found._replace(dropped=("bias correction",))
+    bias = found.layer.bias
+    bias.assign(bias + bias_correction(sample, matrix, approximation))
+    return found._replace(output_error=error, adopted=("bias correction",))
+
+
+def _relative_error(matrix: np.ndarray, approximation: np.ndarray) -> float:
+    error = np.sum(np.square(matrix - approximation), dtype=np.float64)
+    energy = np.sum(np.square(matrix), dtype=np.float64)
+    return float(error / energy) if energy else 0.0
+
+
+def _messi_dense(layer: keras.layers.Dense, factors: Factors) -> keras.Layer:
     old = layer.get_config()
     new = MessiDense(
         **factors.arguments(),
         **{key: old.get(key) for key in (*_CARRIED, *_CARRIED_DENSE)},
         factors_regularizer=old["kernel_regularizer"],
     )
-    new.build((None, len(matrix)))
+    new.build((None, len(factors.assignments)))
     store = factors.stored()
     if layer.use_bias:
         store["bias"] = keras.ops.convert_to_numpy(layer.bias)
     new.load_own_variables(store)
-    return new, factors.relative_error
+    return new
 
 
-def _compress_embedding(
-    layer: keras.layers.Embedding, config: MessiConfig
-) -> tuple[keras.Layer, float]:
-    factors = _factorize_for(read_matrix(layer), config)
+def _messi_embedding(layer: keras.layers.Embedding, factors: Factors) -> keras.Layer:
     old = layer.get_config()
     carried = [*_CARRIED, *_CARRIED_EMBEDDING]
     if plain_type(layer) is keras.layers.ReversibleEmbedding:
@@ -143,12 +188,7 @@ def _compress_embedding(
     )
     new.build()
     new.load_own_variables(factors.stored())
-    return new, factors.relative_error
-
-
-def _factorize_for(matrix: np.ndarray, config: MessiConfig) -> Factors:
-    rank = config.rank_for(*matrix.shape)
-    return factorize(matrix, config.num_clusters, rank, config.seed)
+    return new
 
 
 _CARRIED = ("name", "trainable", "dtype")
@@ -164,33 +204,13 @@ _CARRIED_DENSE = (
 _CARRIED_EMBEDDING = ("input_dim", "output_dim", "mask_zero")
 _CARRIED_REVERSIBLE = ("reverse_dtype", "logit_soft_cap")
 
-Compressor = Callable[[Any, Any], tuple[keras.Layer, float]]
+Compressor = Callable[[Any, Factors], keras.Layer]
 
 COMPRESSORS: dict[tuple[type, type], Compressor] = {
-    (MessiConfig, keras.layers.Dense): _compress_dense,
-    (MessiConfig, keras.layers.Embedding): _compress_embedding,
-    (MessiConfig, keras.layers.ReversibleEmbedding): _compress_embedding,
+    (MessiConfig, keras.layers.Dense): _messi_dense,
+    (MessiConfig, keras.layers.Embedding): _messi_embedding,
+    (MessiConfig, keras.layers.ReversibleEmbedding): _messi_embedding,
 }
-
-# Name of the weight that is the matrix to factor; its rows are clustered.
-_MATRIX = {
-    keras.layers.Dense: "kernel",
-    keras.layers.Embedding: "embeddings",
-    keras.layers.ReversibleEmbedding: "embeddings",
-}
-
-
-def plain_type(layer: keras.Layer) -> type:
-    """The class whose code a layer runs: its own, unless that is only a new name.
-
-    A subclass with code of its own may compute something else.
-    """
-    return next(cls for cls in type(layer).__mro__ if _has_code(cls))
-
-
-def _has_code(cls: type) -> bool:
-    code = (property, classmethod, staticmethod)
-    return any(callable(x) or isinstance(x, code) for x in vars(cls).values())
 
 
 def is_supported(layer: keras.Layer, config: Any) -> bool:
@@ -198,26 +218,8 @@ def is_supported(layer: keras.Layer, config: Any) -> bool:
     return (type(config), plain_type(layer)) in COMPRESSORS
 
 
-def compress_layer(layer: keras.Layer, config: Any) -> tuple[keras.Layer, float]:
-    """A smaller stand-in for a layer, and the relative squared error of its matrix."""
-    return COMPRESSORS[type(config), plain_type(layer)](layer, config)
-
-
-def has_matrix(layer: keras.Layer) -> bool:
-    """Whether the layer is built and of a type whose matrix can be factored."""
-    return plain_type(layer) in _MATRIX and layer.built
-
-
-def read_matrix(layer: keras.Layer) -> np.ndarray:
-    """The matrix of a layer as float32 or float64, rows to be clustered."""
-    matrix = keras.ops.convert_to_numpy(getattr(layer, _MATRIX[plain_type(layer)]))
-    return matrix.astype(np.result_type(matrix.dtype, np.float32), copy=False)
-
-
-def matrix_shape(layer: keras.Layer) -> tuple[int, int]:
-    """Shape (n, d) of the matrix of a layer."""
-    n, d = getattr(layer, _MATRIX[plain_type(layer)]).shape
-    return int(n), int(d)
+def _matrix_of(layer: keras.Layer) -> str:
+    return WEIGHTS[plain_type(layer)]
 
 
 def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] | None:
@@ -232,7 +234,7 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
         return SkipReason.NOT_SUPPORTED, "its reverse projection is not tied"
     if layer.quantization_mode or layer.lora_enabled:
         return SkipReason.QUANTIZED, ""
-    weight = _MATRIX[plain_type(layer)]
+    weight = _matrix_of(layer)
     if getattr(layer, f"{weight}_constraint") is not None:
         return SkipReason.CONSTRAINED, f"the factors can't keep that of the {weight}"
     matrix = read_matrix(layer)
@@ -245,17 +247,21 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
 
 
 def _why_not_supported(layer: keras.Layer) -> str:
-    base = next((base for base in _MATRIX if isinstance(layer, base)), None)
+    base = next((base for base in WEIGHTS if isinstance(layer, base)), None)
     return f"a {base.__name__} with code of its own" if base else ""
 
 
 def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:
     n, d = matrix.shape
-    k, rank = config.num_clusters, config.rank_for(n, d)
+    if config.num_clusters == "auto":
+        config = replace(config, num_clusters=1)
+    k, rank = int(config.num_clusters), config.rank_for(n, d)
     if n < k:
         return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
     if rank > d:
         return SkipReason.RANK_TOO_LARGE, f"rank={rank}, width {d}"
+    if config.scope == "model":
+        return None  # the share of the layer is not known yet
     if rank < 1:
         needed = n + k * d
         return SkipReason.NO_RANK, (
@@ -275,6 +281,9 @@ def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
 
     Clusters with fewer rows than the rank take less.
     """
-    k = config.num_clusters
+    k = int(config.num_clusters)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    return config.rank_for(n, d) * (n + k * d) * itemsize + ids
+    numbers = config.rank_for(n, d) * (n + k * d)
+    if not config.is_uniform:
+        numbers = int(config.kept * n * d)
+    return numbers * itemsize + ids

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 from numbers import Integral, Real
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,24 @@ class MessiConfig:
     Exactly one of `rate` and `rank` is given.
 
     Args:
-        rate: Share of a layer's numbers to remove, between 0 and 1: the compression
-            rate of the paper. Each layer gets the rank
-            `floor((1 - rate) d n / (n + num_clusters d))`, the largest of that rate.
-        num_clusters: Number of subspaces k; 1 is the singular value decomposition.
-        rank: Dimension j of every subspace, instead of a rate.
+        rate: Share of the numbers to remove, between 0 and 1: the compression rate of
+            the paper.
+        num_clusters: Number of subspaces k, 1 for the singular value decomposition, or
+            "auto": of 1, 2, 5, 10 and 20 the first after which the error of the layer
+            no longer falls.
+        rank: Dimension j of every subspace, instead of a rate and of `ranks`.
+        ranks: "budget" gives each subspace of a layer its own dimension, so that
+            the numbers kept leave the least error. "uniform" gives all of them the
+            dimension `floor((1 - rate) d n / (n + num_clusters d))`, as in the paper.
+        scope: "layer" removes the share from every layer, "model" from all chosen
+            layers together, so that the last number kept does as much for every one;
+            where all numbers are worth it, a layer is left whole. It takes
+            `ranks="budget"`.
+        quantization: "int8" or "int4" stores the factors as such integers.
+        loss: What the clusters minimise of the distances of their rows: a name or an
+            object that `kprojclust.KSubspaces` takes, such as "l1".
+        clustering: "subspaces", or "k-means" for the paper's control: clusters of near
+            rows, each then factored. It takes `ranks="uniform"`.
         seed: Seed of the clustering.
 
     Example:
@@ -28,12 +42,17 @@ class MessiConfig:
 
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2 and
-          Appendix D.
+          Appendices D and E.
     """
 
     rate: float | None = None
-    num_clusters: int = 5
+    num_clusters: int | str = 5
     rank: int | None = None
+    ranks: str = "budget"
+    scope: str = "layer"
+    quantization: str | None = None
+    loss: Any = "squared"
+    clustering: str = "subspaces"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,16 +65,54 @@ class MessiConfig:
             _check_rate(self.rate)
         if self.rank is not None:
             _check_integer("rank", self.rank, least=1)
-        _check_integer("num_clusters", self.num_clusters, least=1)
+        if self.num_clusters != "auto":
+            _check_integer("num_clusters", self.num_clusters, least=1, other='"auto"')
+        _check_choice("ranks", self.ranks, "budget", "uniform")
+        _check_choice("scope", self.scope, "layer", "model")
+        _check_choice("quantization", self.quantization, None, "int8", "int4")
+        _check_choice("clustering", self.clustering, "subspaces", "k-means")
         _check_integer("seed", self.seed, least=0)
+        if self.scope == "model" and self.is_uniform:
+            self._refuse("scope", 'takes a rate and `ranks="budget"`', "ranks", "rank")
+        if self.clustering == "k-means":
+            if not self.is_uniform:
+                self._refuse("clustering", 'takes `ranks="uniform"`', "ranks")
+            if self.loss != "squared":
+                self._refuse("clustering", 'takes `loss="squared"`', "loss")
+
+    def _refuse(self, name: str, rule: str, *others: str) -> None:
+        received = ", ".join(f"{x}={getattr(self, x)!r}" for x in others)
+        raise ValueError(
+            f"`{name}={getattr(self, name)!r}` {rule}. Received: {received}"
+        )
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all subspaces have the same dimension."""
+        return self.rank is not None or self.ranks == "uniform"
+
+    @property
+    def kept(self) -> Fraction:
+        """Share of the numbers to keep, as the decimal that was meant."""
+        # Not its binary neighbour: 1 - 0.9 is a tenth.
+        return 1 - Fraction(float(self.rate or 0)).limit_denominator(10**6)
 
     def rank_for(self, n: int, d: int) -> int:
-        """Rank of the subspaces for an (n, d) matrix; 0 if the rate allows none."""
+        """Equal rank for an (n, d) matrix; 0 if the rate allows none.
+
+        The number of clusters must not be "auto".
+        """
         if self.rank is not None:
             return self.rank
-        # The decimal that was meant, not its binary neighbour: 1 - 0.9 is a tenth.
-        kept = 1 - Fraction(float(self.rate or 0)).limit_denominator(10**6)
-        return floor(kept * d * n / (n + self.num_clusters * d))
+        return floor(self.kept * d * n / (n + int(self.num_clusters) * d))
+
+
+def _check_choice(name: str, value: Any, *choices: Any) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}"
+        )
 
 
 def _check_rate(rate: float) -> None:
@@ -68,9 +125,9 @@ def _check_rate(rate: float) -> None:
         )
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
+def _check_integer(name: str, value: Any, least: int, other: str = "") -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(
-            f"`{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}"
+            f"`{name}` must be an integer of at least {least}"
+            f"{other and ' or ' + other}. Received: {name}={value!r}"
         )

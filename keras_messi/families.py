@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from keras_messi import huggingface
 from keras_messi.altered import all_layers
 from keras_messi.folding import fold_permutations
+from keras_messi.observing import observe_layers
 from keras_messi.report import FoldedLayer, count_parameters, stored_bytes
 from keras_messi.saving import check_target, load_model, save_model, saved_size
 from keras_messi.surgery import Surgery, find_layers, replace_layers
@@ -63,7 +64,14 @@ def _save_file(model: Any, path: Path, original: Path | None, overwrite: bool) -
 
 
 _KERAS = Family(
-    Surgery(find_layers, replace_layers, count_parameters, _stored_bytes, saved_size),
+    Surgery(
+        find_layers,
+        replace_layers,
+        count_parameters,
+        _stored_bytes,
+        saved_size,
+        observe_layers,
+    ),
     fold_permutations,
     load_model,
     _check_file,

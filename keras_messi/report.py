@@ -1,13 +1,15 @@
 """What a compression did, in numbers taken from real variables and files."""
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_messi._keras_internals import own_weights
+from keras_messi.altered import all_layers
 
 
 class SkipReason:
@@ -22,22 +24,55 @@ class SkipReason:
     RANK_TOO_LARGE = "rank above the width"
     NO_RANK = "no rank at this rate"
     WOULD_GROW = "would grow"
+    WHOLE = "worth all its numbers"
 
 
 @dataclass(frozen=True)
 class ReplacedLayer:
-    """A layer that was replaced; sizes are of the layer with its bias."""
+    """A layer that was replaced; sizes are of the layer with its bias.
+
+    Attributes:
+        path: Where in the model.
+        layer_type: Class of the old layer.
+        shape: Shape (n, d) of its matrix.
+        num_clusters: Number of subspaces; 0 if the matrix was left whole and only
+            quantized.
+        ranks: Their dimensions.
+        quantization: "int8", "int4" or None.
+        parameters_before: Numbers in the old layer.
+        parameters_after: Numbers in the new one.
+        bytes_before: Bytes of the old layer as stored on disk.
+        bytes_after: Bytes of the new one.
+        relative_error: Squared Frobenius norm of the difference of the matrices over
+            that of the original.
+        output_error: Squared error of the outputs on calibration data over their
+            spread; None without such data.
+        plain_output_error: The same, had nothing been learned from calibration data.
+        adopted: What was learned from calibration data.
+        dropped: What would have made the output error worse, and was left out.
+    """
 
     path: str
     layer_type: str
     shape: tuple[int, int]
     num_clusters: int
     ranks: list[int]
+    quantization: str | None
     parameters_before: int
     parameters_after: int
     bytes_before: int
     bytes_after: int
     relative_error: float
+    output_error: float | None = None
+    plain_output_error: float | None = None
+    adopted: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """What counts: the error of the outputs, if it is known."""
+        known = self.output_error
+        return self.relative_error if known is None else known
 
 
 @dataclass(frozen=True)
@@ -67,9 +102,7 @@ class CompressionReport:
     """What `compress` did to a model.
 
     Attributes:
-        replaced: One `ReplacedLayer` for each layer that was replaced. Its
-            `relative_error` is the squared Frobenius norm of the difference of the
-            matrices over that of the original.
+        replaced: One `ReplacedLayer` for each layer that was replaced.
         skipped: One `SkippedLayer` for each other layer with weights.
         folded: One `FoldedLayer` for each new layer that needs no cluster ids.
         parameters_before: Numbers in the weights of the model, integers aside.
@@ -110,6 +143,8 @@ class CompressionReport:
 
     def __str__(self) -> str:
         parts = [_replaced_table(self.replaced)]
+        if any(layer.output_error is not None for layer in self.replaced):
+            parts.append(_calibration_table(self.replaced))
         if self.skipped:
             parts.append(_skipped_table(self.skipped))
         if self.folded:
@@ -124,21 +159,39 @@ class CompressionReport:
 
 
 def count_parameters(layer: keras.Layer) -> int:
-    """Numbers in the weights of a layer or model, integers aside."""
-    return _count_numbers(layer.weights)
+    """Numbers in the weights of a layer or model, in however few bits each.
+
+    Integers such as cluster ids and the scales of quantized weights are none of them.
+    """
+    return _count_numbers(all_layers(layer))
 
 
 def count_own_parameters(layer: keras.Layer) -> int:
     """Numbers in the weights of a layer without those of the layers inside it."""
-    return _count_numbers(own_weights(layer))
+    return _count_numbers([layer])
 
 
-def _count_numbers(weights: list[keras.Variable]) -> int:
-    return sum(
-        int(np.prod(weight.shape))
-        for weight in weights
-        if "int" not in keras.backend.standardize_dtype(weight.dtype)
-    )
+def _count_numbers(layers: list[keras.Layer]) -> int:
+    numbers: dict[int, int] = {}  # by identity, as layers may share weights
+    for layer in layers:
+        in_few_bits = _numbers_in_few_bits(layer)
+        if in_few_bits is not None:
+            numbers[id(layer)] = in_few_bits
+            continue
+        for weight in own_weights(layer):
+            if "int" not in keras.backend.standardize_dtype(weight.dtype):
+                numbers[id(weight)] = math.prod(weight.shape)
+    return sum(numbers.values())
+
+
+def _numbers_in_few_bits(layer: keras.Layer) -> int | None:
+    """Numbers that the weights of a quantized layer stand for, None of any other."""
+    if getattr(layer, "quantization", None):  # a factored layer
+        return layer.num_parameters
+    if layer.quantization_mode in ("int8", "int4"):  # a layer of Keras
+        weights = (getattr(layer, x, None) for x in ("kernel", "embeddings", "bias"))
+        return sum(math.prod(x.shape) for x in weights if x is not None)
+    return None
 
 
 def stored_bytes(layers: list[keras.Layer]) -> int:
@@ -177,8 +230,8 @@ def _replaced_table(layers: list[ReplacedLayer]) -> str:
             layer.path,
             layer.layer_type,
             f"{layer.shape[0]} x {layer.shape[1]}",
-            f"{layer.num_clusters}",
-            _format_ranks(layer.ranks),
+            f"{layer.num_clusters or '-'}",
+            _format_ranks(layer),
             f"{layer.parameters_before:,} -> {layer.parameters_after:,}",
             f"{layer.bytes_before:,} -> {layer.bytes_after:,}",
             f"{layer.relative_error:.4f}",
@@ -188,9 +241,27 @@ def _replaced_table(layers: list[ReplacedLayer]) -> str:
     return format_table([heading, *rows])
 
 
-def _format_ranks(ranks: list[int]) -> str:
-    low, high = min(ranks), max(ranks)
+def _format_ranks(layer: ReplacedLayer) -> str:
+    if not layer.ranks:
+        return "whole"
+    low, high = min(layer.ranks), max(layer.ranks)
     return f"{low}" if low == high else f"{low}-{high}"
+
+
+def _calibration_table(layers: list[ReplacedLayer]) -> str:
+    heading = ["on calibration data", "error", "without", "with", "dropped"]
+    rows = [
+        [
+            layer.path,
+            f"{layer.output_error:.4f}",
+            f"{layer.plain_output_error:.4f}",
+            ", ".join(layer.adopted) or "-",
+            ", ".join(layer.dropped) or "-",
+        ]
+        for layer in layers
+        if layer.output_error is not None
+    ]
+    return format_table([heading, *rows])
 
 
 def _skipped_table(layers: list[SkippedLayer]) -> str:

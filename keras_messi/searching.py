@@ -15,17 +15,12 @@ from typing import Any
 from tqdm import tqdm
 
 from keras_messi.bisection import bisect_maximum
-from keras_messi.compression import compress
-from keras_messi.compressors import (
-    fingerprint,
-    has_matrix,
-    matrix_shape,
-    read_matrix,
-    reason_to_skip,
-    shared_clusterings,
-)
+from keras_messi.compression import calibrate, compress
+from keras_messi.compressors import reason_to_skip
 from keras_messi.configs import MessiConfig
+from keras_messi.factorization import fingerprint, shared_clusterings
 from keras_messi.families import family_of
+from keras_messi.matrices import has_matrix, matrix_shape, read_matrix
 from keras_messi.report import CompressionReport, format_table
 from keras_messi.surgery import Filters, Place, matches
 from keras_messi.trials import Candidate, Trial, TrialLog
@@ -146,12 +141,15 @@ def search(
         "max_trials": max_trials,
     }
     log = TrialLog(family, arguments, None if folder is None else Path(folder))
-    options = {} if calibration_data is None else {"calibration_data": calibration_data}
+    if calibration_data is not None:
+        calibration_data = calibrate(model, calibration_data, filters)
 
     def attempt(rate: float, k: int) -> Candidate:
         one = replace(config, rate=rate, num_clusters=k)
         start = time.perf_counter()
-        small, report, outcome = _attempt(model, one, score, filters=filters, **options)
+        small, report, outcome = _attempt(
+            model, one, score, filters=filters, calibration_data=calibration_data
+        )
         seconds = round(time.perf_counter() - start, 3)
         return Candidate(Trial(rate, k, seconds, **outcome), small, report)
 
@@ -216,8 +214,12 @@ def _outcome(
 
 
 def _share_kept(report: CompressionReport) -> float:
-    """Share of the squared length of the matrices that is kept, on average."""
-    errors = [layer.relative_error for layer in report.replaced]
+    """Share of what the layers compute that is kept, on average.
+
+    That is the squared length of the outputs on calibration data where there are such
+    data, of the matrices elsewhere.
+    """
+    errors = [layer.error for layer in report.replaced]
     return 1 - sum(errors) / len(errors)
 
 

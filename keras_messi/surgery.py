@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import keras
@@ -14,6 +15,7 @@ from keras_messi._keras_internals import (
 )
 from keras_messi.altered import all_layers, all_paths, put_layers, remember_layers
 from keras_messi.copying import copy_model
+from keras_messi.observing import Observer, Run
 
 Filters = str | Iterable[str] | Callable[[keras.Layer], bool] | None
 
@@ -46,6 +48,9 @@ class Surgery(NamedTuple):
         count_parameters: Numbers in the weights of a model, integers aside.
         stored_bytes: Bytes of all weights of a model as stored on disk.
         saved_size: Bytes of the file or files that a model is saved in.
+        observe: A context in which observers of some layers found are given what these
+            receive, and a function that runs a model on a batch of inputs; the model
+            is left as it is. See `keras_messi.observing.observe_layers`.
     """
 
     find_layers: Callable[[Any], list[Place]]
@@ -53,6 +58,9 @@ class Surgery(NamedTuple):
     count_parameters: Callable[[Any], int]
     stored_bytes: Callable[[Any], int]
     saved_size: Callable[[Any], int]
+    observe: Callable[
+        [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
+    ]
 
 
 def find_layers(model: keras.Model) -> list[Place]:

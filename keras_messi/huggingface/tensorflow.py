@@ -4,7 +4,8 @@ A place is named as in a checkpoint, such as "bert/encoder/layer_._0/output/dens
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +21,7 @@ from keras_messi.huggingface._stand_ins import (
     factored_place,
     other_place,
 )
+from keras_messi.observing import Observer, Run, calls_wrapped, eagerly
 from keras_messi.surgery import Place
 
 # What the names of classes begin with.
@@ -63,6 +65,26 @@ class FactoredTable(FactoredLayer):
     def sparse_read(self, indices: Any, name: str | None = None) -> Any:
         """Rows of the table: what `tf.gather` asks of a variable."""
         return self(indices)
+
+
+class _ObservedTable:
+    """In the place of a variable that is a table, whose rows it reads."""
+
+    def __init__(self, table: tf.Variable, observer: Observer) -> None:
+        self.table = table
+        self.observer = observer
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> Any:
+        """Rows of the table: what `tf.gather` asks of a variable."""
+        self.observer(indices)
+        return self.table.sparse_read(indices, name)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        """The table: what `tf.matmul` asks of a tied head."""
+        return tf.convert_to_tensor(self.table, dtype, name=name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.table, name)
 
 
 class _TiedLogits(tf.__internal__.dispatch.OpDispatcher):
@@ -142,7 +164,7 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
     for path, layer in layers.items():
         owner, attribute, old = holder = matrices[path][0]
         # The policy of the model around it, which is not saved with a model.
-        layer.dtype_policy = holder.dtype
+        layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
         with tf.name_scope(f"{model.name}/{path.rpartition('/')[0]}"):
             layer.build((None, holder.matrix.shape[0]))
         kwargs = {"name": layer.name, "dtype": owner.dtype_policy}
@@ -153,6 +175,44 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         )
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
+
+
+def _with_source(policy: str, dtype: str) -> str:
+    """A policy for another dtype; only quantized layers of Keras say more than that."""
+    mode, quantized, _ = policy.partition("_from_")
+    return mode + quantized + dtype if quantized else dtype
+
+
+@contextmanager
+def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterator[Run]:
+    """Tell observers what places receive whenever the model is run inside."""
+    matrices = _matrices(model)
+
+    def run(batch: Any) -> None:
+        with eagerly():
+            model(keras.tree.map_structure(tf.convert_to_tensor, batch), training=False)
+
+    with ExitStack() as stack:
+        for path, observer in observers.items():
+            layers = {id(x.value): x.value for x in matrices[path] if x.is_dense}
+            for layer in layers.values():
+                stack.enter_context(calls_wrapped(layer, observer))
+            for holder in matrices[path]:
+                if not holder.is_dense:
+                    stack.enter_context(_reads_told(holder, observer))
+        yield run
+
+
+@contextmanager
+def _reads_told(holder: _Holder, observer: Observer) -> Iterator[None]:
+    """Let a table tell what is looked up in it."""
+    # Past tf_keras, which would take it for a weight more or less.
+    table = _ObservedTable(holder.value, observer)
+    object.__setattr__(holder.owner, holder.attribute, table)
+    try:
+        yield
+    finally:
+        object.__setattr__(holder.owner, holder.attribute, holder.value)
 
 
 def read(weight: Any) -> np.ndarray:
@@ -183,6 +243,12 @@ def factored_layers(model: tf_keras.Model) -> dict[str, keras.Layer]:
 def copy_training_state(model: tf_keras.Model, small: tf_keras.Model) -> None:
     """Freeze the layers that have no weight that is trained in the other model."""
     trained = {_path(variable) for variable in model.trainable_weights}
+    # Quantized factors are never trained, frozen or not.
+    trained |= {
+        _path(layer.weights[0])
+        for layer in _layers(model)
+        if isinstance(layer, FactoredLayer) and layer.trainable
+    }
     for layer in _layers(small):
         if layer.weights and trained.isdisjoint(map(_path, layer.weights)):
             layer.trainable = False

@@ -5,7 +5,9 @@ A place is named as in `named_modules()`, such as "bert.encoder.layer.0.output.d
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ from keras_messi.huggingface._stand_ins import (
     factored_place,
     other_place,
 )
+from keras_messi.observing import Observer, Run, eagerly
 from keras_messi.surgery import Place
 
 # What the names of classes begin with.
@@ -120,6 +123,40 @@ def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
                     setattr(parent, name, TiedLogits(layer, child.bias))
 
 
+@contextmanager
+def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run]:
+    """Tell observers what modules receive whenever the model is run inside."""
+    training = [module for module in model.modules() if module.training]
+    device = next(model.parameters()).device
+
+    def run(batch: Any) -> None:
+        tensors = keras.tree.map_structure(
+            lambda x: torch.tensor(x, device=device), batch
+        )
+        with eagerly():
+            if isinstance(tensors, dict):
+                model(**tensors)
+            else:
+                model(tensors)
+
+    with ExitStack() as stack:
+        for path, observer in observers.items():
+            hook = model.get_submodule(path).register_forward_pre_hook(
+                partial(_tell, observer)
+            )
+            stack.callback(hook.remove)
+        model.eval()
+        try:
+            yield run
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _tell(observer: Observer, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    observer(inputs[0])
+
+
 def read(weight: Any) -> torch.Tensor:
     """The value of a weight, as it is saved."""
     return torch.as_tensor(getattr(weight, "value", weight)).detach().contiguous()
@@ -149,7 +186,12 @@ def factored_layers(model: nn.Module) -> dict[str, keras.Layer]:
 
 def copy_training_state(model: nn.Module, small: nn.Module) -> None:
     """Freeze what is frozen in the other model, and take its mode."""
-    frozen = {name for name, x in model.named_parameters() if not x.requires_grad}
+    # Codes of a quantized layer are never trained, frozen or not.
+    frozen = {
+        name
+        for name, x in model.named_parameters()
+        if not x.requires_grad and x.is_floating_point()
+    }
     factored = factored_layers(small)
     for name, tensor in small.named_parameters():
         path = _factored_path(name, factored)

@@ -1,0 +1,131 @@
+"""Batches of inputs, from whatever holds data: arrays, datasets, loaders, iterables."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
+from typing import Any
+
+import keras
+import numpy as np
+
+# Arrays, or a list, tuple or dict of such: what a model is called on.
+Inputs = Any
+
+
+def input_batches(
+    data: Any, name: str = "calibration_data", batch_size: int = 64
+) -> Iterator[Inputs]:
+    """Batches of inputs: numpy arrays, or lists, tuples or dicts of such.
+
+    Args:
+        data: An array, or a list, tuple or dict of arrays with as many rows each, as
+            `model.predict` takes them: cut into batches. Or something that gives
+            batches: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch
+            `DataLoader`, any iterable. Of a batch that is a tuple, such as `(x, y)`,
+            and of a list from a `DataLoader`, only the first entry is taken.
+        name: What to call the data in errors.
+        batch_size: Rows of each batch of arrays.
+
+    Raises:
+        ValueError: The data is nothing of that kind, has no end, no batch or no rows;
+            its arrays differ in the number of rows, or hold NaN or infinity.
+    """
+    batches = _of_arrays(data, name, batch_size)
+    if batches is None:
+        batches = _of_iterable(data, name)
+    is_empty = True
+    for batch in batches:
+        _check_batch(batch, name)
+        is_empty = False
+        yield batch
+    if is_empty:
+        raise ValueError(
+            f"`{name}` must hold at least one batch. Received: {_kind(data)} that is "
+            "empty, or an iterator that is used up"
+        )
+
+
+def _of_arrays(data: Any, name: str, size: int) -> Iterator[Inputs] | None:
+    """Batches of rows of arrays; None if the data is no structure of arrays."""
+    if not (_is_array(data) or isinstance(data, Mapping) or _are_arrays(data)):
+        return None
+    arrays = _numpy(data)
+    num_rows = _num_rows(arrays, name)
+    cuts = (slice(start, start + size) for start in range(0, max(num_rows, 1), size))
+    return (keras.tree.map_structure(itemgetter(cut), arrays) for cut in cuts)
+
+
+def _are_arrays(data: Any) -> bool:
+    return isinstance(data, list | tuple) and all(map(_is_array, data)) and bool(data)
+
+
+def _is_array(data: Any) -> bool:
+    # Datasets of other libraries have a length, but no shape.
+    return hasattr(data, "shape")
+
+
+def _of_iterable(data: Any, name: str) -> Iterator[Inputs]:
+    if isinstance(data, str | bytes) or not isinstance(
+        data, Iterable | keras.utils.PyDataset
+    ):
+        raise ValueError(
+            f"`{name}` must be an array, a list, tuple or dict of arrays, a dataset, "
+            f"or an iterable of batches. Received: {type(data)}"
+        )
+    _check_end(data, name)
+    is_loader = type(data).__module__.startswith("torch.")
+    if isinstance(data, keras.utils.PyDataset):  # not iterable in all versions
+        data = map(data.__getitem__, range(data.num_batches))
+    for batch in data:
+        has_targets = isinstance(batch, tuple) or (
+            is_loader and isinstance(batch, list)
+        )
+        yield _numpy(batch[0] if has_targets and len(batch) else batch)
+
+
+def _check_end(data: Any, name: str) -> None:
+    is_endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+    if hasattr(data, "cardinality"):
+        is_endless = int(data.cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+    if is_endless:
+        raise ValueError(
+            f"`{name}` must come to an end. Received: an infinite {_kind(data)}"
+        )
+
+
+def _numpy(batch: Any) -> Inputs:
+    if isinstance(batch, Mapping):
+        # Tokenizers give lists of ids, and in what is no dict.
+        return {key: _array(value) for key, value in batch.items()}
+    return keras.tree.map_structure(_array, batch)
+
+
+def _array(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # torch
+        value = value.detach().cpu()
+    return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+
+def _check_batch(batch: Inputs, name: str) -> None:
+    num_rows = _num_rows(batch, name)
+    if not num_rows:
+        raise ValueError(f"`{name}` must hold rows. Received: a batch of 0 rows")
+    for array in keras.tree.flatten(batch):
+        if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+            raise ValueError(
+                f"`{name}` must be finite. Received: an array of shape {array.shape} "
+                f"with {np.sum(~np.isfinite(array))} NaN or infinite values"
+            )
+
+
+def _num_rows(batch: Inputs, name: str) -> int:
+    shapes = [array.shape for array in keras.tree.flatten(batch)]
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"`{name}` must be arrays with as many rows each. Received: arrays of "
+            f"shapes {shapes}"
+        )
+    return shapes[0][0]
+
+
+def _kind(data: Any) -> str:
+    return type(data).__name__

@@ -1,0 +1,152 @@
+"""Matrices as clusters of rows on subspaces: the one door to kprojclust."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from keras_messi.configs import MessiConfig
+from kprojclust import KSubspaces
+
+
+class Factors(NamedTuple):
+    """A matrix as clusters of rows, each with coordinates on the cluster's basis."""
+
+    assignments: np.ndarray  # (n,)
+    coordinates: list[np.ndarray]  # (n_c, j_c) each
+    bases: list[np.ndarray]  # (j_c, d) each
+
+    def stored(self) -> dict[str, np.ndarray]:
+        """The factors under the names that the layers store them by."""
+        tables = {f"coordinates_{c}": u for c, u in enumerate(self.coordinates)}
+        bases = np.concatenate(self.bases)
+        return {**tables, "bases": bases, "assignments": self.assignments}
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that a factored layer takes for these factors."""
+        return {
+            "num_clusters": len(self.bases),
+            "rank": [len(basis) for basis in self.bases],
+            "cluster_sizes": [len(u) for u in self.coordinates],
+        }
+
+
+def factorize(
+    matrix: np.ndarray,
+    config: MessiConfig,
+    *,
+    numbers: int | None = None,
+    weights: np.ndarray | None = None,
+) -> Factors:
+    """Factor a matrix around k subspaces (steps 1 to 3 of the paper's pipeline).
+
+    Clusters without rows are dropped, and a cluster with fewer rows than its rank
+    keeps no more directions than rows.
+
+    Args:
+        matrix: Array of shape (n, d).
+        config: Clusters and ranks; `num_clusters` must not be "auto".
+        numbers: Numbers that the factors may take under `ranks="budget"`, instead of
+            what the rate of the config leaves.
+        weights: Array of shape (n,), how much the squared error of each row counts.
+    """
+    if weights is not None:
+        weights = weights.astype(matrix.dtype)
+    if config.is_uniform:
+        labels = _cluster(matrix, config, weights)
+        ranks = [config.rank_for(*matrix.shape)] * int(config.num_clusters)
+    else:
+        numbers = numbers or int(config.kept * matrix.size)
+        labels, ranks = _cluster_under_budget(matrix, config, numbers, weights)
+    kept, assignments = np.unique(labels, return_inverse=True)
+    coordinates, bases = [], []
+    for c, label in enumerate(kept):
+        own = assignments == c
+        rows, rank = matrix[own], ranks[label]
+        single = KSubspaces(1, min(rank, len(rows)), loss=config.loss)
+        single.fit(rows, sample_weight=None if weights is None else weights[own])
+        basis = single.components_[0]
+        coordinates.append(rows @ basis.T)
+        bases.append(basis)
+    return Factors(assignments, coordinates, bases)
+
+
+def _cluster(
+    matrix: np.ndarray, config: MessiConfig, weights: np.ndarray | None
+) -> np.ndarray:
+    """Clusters for subspaces of equal rank."""
+    k = int(config.num_clusters)
+    if k == 1:
+        return np.zeros(len(matrix), int)
+    if config.clustering == "k-means":
+        return _fit(KMeans(k, n_init=1, random_state=config.seed), matrix, weights)
+    rank, start = config.rank_for(*matrix.shape), {"init": "k-means", "n_init": 1}
+    model = KSubspaces(k, rank, loss=config.loss, random_state=config.seed, **start)
+    return _fit_from_known(model, matrix, weights)
+
+
+def _cluster_under_budget(
+    matrix: np.ndarray, config: MessiConfig, numbers: int, weights: np.ndarray | None
+) -> tuple[np.ndarray, list[int]]:
+    """Clusters and their ranks, all at least 1."""
+    for k in range(int(config.num_clusters), 0, -1):
+        model = KSubspaces(
+            k, max_parameters=numbers, loss=config.loss, random_state=config.seed
+        )
+        labels = _fit_from_known(model, matrix, weights)
+        ranks = model.n_components_.tolist()
+        if min(ranks) > 0:
+            break
+    return labels, ranks
+
+
+_KNOWN: ContextVar[dict[str, np.ndarray] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def shared_clusterings(labels: dict[str, np.ndarray]) -> Iterator[None]:
+    """Let each clustering start from the last one of the same matrix with the same k.
+
+    Args:
+        labels: Those to start from, by a key of their own; new ones are put there.
+    """
+    token = _KNOWN.set(labels)
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def fingerprint(matrix: np.ndarray) -> str:
+    """A text that no other matrix has."""
+    rows = np.ascontiguousarray(matrix)
+    return hashlib.blake2b(rows.data, digest_size=8).hexdigest()
+
+
+def _fit_from_known(
+    model: KSubspaces, matrix: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
+    """Labels that start from those before, if clusterings are shared."""
+    known = _KNOWN.get()
+    if known is None:
+        return _fit(model, matrix, weights)
+    kind = "plain" if weights is None else "weighted"
+    key = f"{fingerprint(matrix)}-{model.n_clusters}-{kind}"
+    if key in known:
+        model.set_params(init=known[key], n_init=1)
+    labels = _fit(model, matrix, weights)
+    known[key] = labels.astype(np.min_scalar_type(model.n_clusters - 1))
+    return labels
+
+
+def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    with warnings.catch_warnings():
+        # Fewer clusters than asked for are legal here, and the report shows them.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(matrix, sample_weight=weights).labels_
