@@ -93,7 +93,7 @@ def test_an_embedding_learns_its_outputs():
     before = distance()
     losses = [logits_loss(), FeatureDistillation("mse", "words", "words")]
     distill(model, small, losses, x, y, share_of_y=0.2, epochs=20)
-    assert distance() < 0.8 * before
+    assert distance() < 0.9 * before
 
 
 def test_the_original_keeps_its_weights_and_is_frozen():
