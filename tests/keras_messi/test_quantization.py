@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -10,7 +11,8 @@ from keras import ops
 from keras.quantizers import unpack_int4
 from numpy.testing import assert_allclose
 
-from keras_messi import dequantize, folding, quantize, save_model
+from keras_messi import dequantize, folding, load_model, quantize, save_model
+from keras_messi.copying import copy_layer
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding, static_lookup
 from keras_messi.layers._quantized import quantize_factors, quantize_rows
@@ -326,6 +328,31 @@ def test_a_copy_of_a_model_is_quantized_and_back(mode):
     assert_allclose(outputs_of(back), outputs_of(small), atol=1e-5)
     bound = {"int8": 0.05, "int4": 0.6}[mode]
     assert relative_error(outputs_of(small), outputs_of(model)) < bound
+
+
+def test_compiled_functions_compute_the_same(mode):
+    model = quantize(text_model(), mode)
+    for static in (False, True):
+        model.compile(jit_compile=BACKEND == "jax" or (static and BACKEND != "torch"))
+        with static_lookup() if static else nullcontext():
+            assert_allclose(
+                model.predict(TOKENS, verbose=0), outputs_of(model), atol=1e-5
+            )
+
+
+def test_layers_of_keras_are_replaced_by_quantized_ones(mode, tmp_path):
+    model = text_model()
+    stock = model.get_layer("stock")
+    new = copy_layer(stock)
+    new.quantize(mode)
+    small = family_of(model).surgery.replace_layers(model, {stock: new})
+    assert count_parameters(small) == count_parameters(model)
+    assert stored_bytes([small.get_layer("stock")]) < stored_bytes([stock])
+    save_model(small, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("stock").quantization_mode == mode
+    assert np.array_equal(outputs_of(loaded), outputs_of(small))
+    assert relative_error(outputs_of(small), outputs_of(model)) < 0.3
 
 
 def test_only_what_the_filters_match_is_quantized():
