@@ -117,15 +117,11 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
         )
 
     def _add_codes(self, n: int, d: int, mode: str) -> None:
-        def zeros(shape: tuple[int, ...], dtype: str) -> Any:
-            # TensorFlow would report an error of oneDNN when it made them in float16.
-            return ops.convert_to_tensor(np.zeros(shape, dtype))
-
         def add(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
             return self.add_weight(
                 name=name,
                 shape=shape,
-                initializer=zeros,
+                initializer="zeros",
                 dtype=dtype,
                 trainable=False,
                 autocast=False,

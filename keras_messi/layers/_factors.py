@@ -65,11 +65,10 @@ class Factors(NamedTuple):
 
     def row_steps_at(self, rows: Tensor, dtype: str) -> Tensor | None:
         """The same of some rows, of shape `(*rows.shape, 1)`."""
-        if self.quantization is None:
-            return None
-        # A table of two axes, as torch exports a look-up in no other to ONNX.
-        scales = ops.expand_dims(self.row_scales, 1)
-        return self._steps(ops.take(scales, rows, axis=0), dtype)
+        # Cast first, as LiteRT looks up no float16; and in a table of two axes, as
+        # torch exports a look-up in no other to ONNX.
+        steps = column(self.row_steps(dtype))
+        return None if steps is None else ops.take(steps, rows, axis=0)
 
     def basis_steps(self, dtype: str) -> Tensor | None:
         """What rows of all `V_c` are to be multiplied by."""

@@ -10,7 +10,8 @@ from keras import ops
 from keras.quantizers import unpack_int4
 from numpy.testing import assert_allclose
 
-from keras_messi import dequantize, folding, quantize, save_model
+from keras_messi import dequantize, folding, load_model, quantize, save_model
+from keras_messi.copying import copy_layer
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding, static_lookup
 from keras_messi.layers._quantized import quantize_factors, quantize_rows
@@ -299,9 +300,9 @@ def test_ids_out_of_range_are_refused_as_ever(mode):
         assert_allclose(last[0], last[1])
 
 
-def text_model():
+def text_model(**arguments):
     tokens = keras.Input((7,), dtype="int32")
-    words = MessiEmbedding(N, D, 3, [1, 2, 3], [5, 3, 4], name="words")
+    words = MessiEmbedding(N, D, 3, [1, 2, 3], [5, 3, 4], name="words", **arguments)
     x = keras.layers.Flatten()(words(tokens))
     x = keras.layers.Dense(9, name="stock")(x)
     x = MessiDense(5, 2, 3, name="hidden", activation="tanh")(x)
@@ -326,6 +327,29 @@ def test_a_copy_of_a_model_is_quantized_and_back(mode):
     assert_allclose(outputs_of(back), outputs_of(small), atol=1e-5)
     bound = {"int8": 0.05, "int4": 0.6}[mode]
     assert relative_error(outputs_of(small), outputs_of(model)) < bound
+
+
+@pytest.mark.parametrize("lookup", ["auto", "wide"])
+def test_compiled_functions_compute_the_same(mode, lookup):
+    model = quantize(text_model(lookup=lookup), mode)
+    # XLA can't compile look-ups by cluster.
+    model.compile(jit_compile=lookup == "wide" and BACKEND != "torch")
+    assert_allclose(model.predict(TOKENS, verbose=0), outputs_of(model), atol=1e-5)
+
+
+def test_layers_of_keras_are_replaced_by_quantized_ones(mode, tmp_path):
+    model = text_model()
+    stock = model.get_layer("stock")
+    new = copy_layer(stock)
+    new.quantize(mode)
+    small = family_of(model).surgery.replace_layers(model, {stock: new})
+    assert count_parameters(small) == count_parameters(model)
+    assert stored_bytes([small.get_layer("stock")]) < stored_bytes([stock])
+    save_model(small, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("stock").quantization_mode == mode
+    assert np.array_equal(outputs_of(loaded), outputs_of(small))
+    assert relative_error(outputs_of(small), outputs_of(model)) < 0.3
 
 
 def test_only_what_the_filters_match_is_quantized():

@@ -15,7 +15,8 @@ from keras_messi.huggingface import SURGERY
 
 from .test_huggingface import run_python
 
-pytestmark = models.FILTERS
+# What torch says of a transpose of one axis in the ReversibleEmbedding of Keras.
+pytestmark = [models.FILTERS, pytest.mark.filterwarnings("ignore:.*use of `x.T`")]
 
 STOCK = {
     "int8": Int8QuantizationConfig(activation_quantizer=None),
