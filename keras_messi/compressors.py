@@ -26,6 +26,7 @@ from keras_messi.matrices import (
     read_matrix,
 )
 from keras_messi.report import SkipReason
+from keras_messi.whole_layers import multiplied_out, quantized_whole
 
 # What num_clusters="auto" may choose, and how many it tries.
 MAX_CLUSTERS = 32
@@ -71,8 +72,11 @@ def compress_layer(
         config: What to do.
         calibration: What the layer received on calibration data.
         numbers: Numbers to keep under `ranks="budget"`, instead of what the rate says.
+            With as many as the matrix has, it is only quantized.
     """
     matrix = read_matrix(layer)
+    if numbers == matrix.size:
+        return _keep_whole(layer, matrix, config, calibration)
     fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
     if calibration is None:
         return _with_best_k(fit, config, matrix.shape, numbers)
@@ -84,6 +88,23 @@ def compress_layer(
     else:
         best = best._replace(adopted=("row weights", *best.adopted))
     return best._replace(plain_output_error=plain.plain_output_error)
+
+
+def _keep_whole(
+    layer: keras.Layer,
+    matrix: np.ndarray,
+    config: MessiConfig,
+    calibration: Calibration | None,
+) -> Compressed:
+    """All numbers of a layer, in fewer bits."""
+    assert config.quantization is not None
+    new = quantized_whole(layer, config.quantization)
+    approximation = multiplied_out(new)
+    found = Compressed(new, _relative_error(matrix, approximation))
+    if calibration is None:
+        return found
+    error = output_error(calibration, matrix, approximation)
+    return found._replace(output_error=error, plain_output_error=error)
 
 
 def _with_best_k(
