@@ -236,7 +236,7 @@ def _check_rates(config: MessiConfig, rates: Sequence[float] | None) -> list[flo
         raise ValueError(f"`rates` must not be empty. Received: rates={rates}")
     for rate in rates:
         replace(config, rate=rate)  # raises ValueError if it is out of range
-    return list(dict.fromkeys(rates))
+    return list(dict.fromkeys(map(float, rates)))
 
 
 def _check_at_least_1(**arguments: int) -> None:

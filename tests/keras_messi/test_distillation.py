@@ -40,7 +40,7 @@ def test_the_loss_is_the_divergence_of_softened_predictions(temperature):
 
 
 def test_lenet_learns_from_images_without_labels(trained_lenet, mnist):
-    config = MessiConfig(rate=0.95, num_clusters=2)
+    config = MessiConfig(rate=0.95, num_clusters=2, ranks="uniform")
     small, _ = compress(trained_lenet, config, ["fc1", "fc2"])
     test = mnist.x_test[:2000], mnist.y_test[:2000]
     before = accuracy(small, *test)

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-import keras_messi
 from keras_messi import MessiConfig, compress, search
 from keras_messi.demo import accuracy
-from tests.keras_messi import models
+from kprojclust import KSubspaces
+from tests.keras_messi import models, transformer_models
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = MessiConfig(rate=0.6)
+CONFIG = MessiConfig(rate=0.6, ranks="uniform")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def facts(trials):
     return [replace(trial, seconds=0) for trial in trials]
 
 
-@pytest.mark.parametrize("peak", [1, 2, 5, 7])
+@pytest.mark.parametrize("peak", [1, 5])
 def test_it_finds_the_k_that_a_full_scan_finds(model, peak):
     score = score_best_at(peak)
     result = search(model, CONFIG, score, filters="first", max_clusters=7)
@@ -79,11 +79,11 @@ def test_mnist_gains_by_several_subspaces_where_much_is_removed(trained_lenet, m
     x, y = mnist.x_train[:2000], mnist.y_train[:2000]
     result = search(
         trained_lenet,
-        MessiConfig(rate=0.5),
+        CONFIG,
         lambda small: accuracy(small, x, y),
         rates=[0.8, 0.95],
         filters=["fc1", "fc2"],
-        max_trials=5,
+        max_trials=3,
     )
     at_95 = [trial for trial in result.trials if trial.rate == 0.95]
     assert result.best[0.95].trial.score > by_k(at_95)[1].score + 0.05
@@ -91,23 +91,17 @@ def test_mnist_gains_by_several_subspaces_where_much_is_removed(trained_lenet, m
     assert result.model is result.best[0.8].model
 
 
-def test_a_clustering_is_the_start_at_the_next_rate(trained_lenet, monkeypatch):
+def test_a_clustering_is_the_start_at_the_next_rate(model, monkeypatch):
     starts = []
-    plain = keras_messi.compressors.KSubspaces
+    fit = KSubspaces.fit
 
-    def spied(*args, **options):
-        if "init" in options:  # not the last fit of each cluster
-            starts.append(options["init"])
-        return plain(*args, **options)
+    def spied(self, *args, **options):
+        if self.n_clusters == 2:
+            starts.append(self.init)
+        return fit(self, *args, **options)
 
-    monkeypatch.setattr("keras_messi.compressors.KSubspaces", spied)
-    search(
-        trained_lenet,
-        CONFIG,
-        rates=[0.8, 0.9],
-        filters="fc1",
-        max_clusters=2,
-    )
+    monkeypatch.setattr(KSubspaces, "fit", spied)
+    search(model, CONFIG, rates=[0.5, 0.6], filters="first", max_clusters=2)
     assert starts[0] == "k-means"
     assert len(starts) == 2
     assert set(np.unique(starts[1])) == {0, 1}
@@ -124,9 +118,9 @@ def clusters_of_first(small):
     return small.layers[0].num_clusters
 
 
-@pytest.mark.parametrize(("rate", "most"), [(0.6, 10), (0.7, 7), (0.8, 4)])
+@pytest.mark.parametrize(("rate", "most"), [(0.7, 7), (0.8, 4)])
 def test_k_ends_before_a_layer_is_left_out(model, rate, most):
-    config = MessiConfig(rate=rate)
+    config = replace(CONFIG, rate=rate)
     result = search(model, config, clusters_of_first, filters="first|second")
 
     def count(k):
@@ -140,7 +134,7 @@ def test_k_ends_before_a_layer_is_left_out(model, rate, most):
 def test_k_goes_on_where_a_negligible_layer_is_left_out():
     wide, narrow = keras.layers.Dense(400), keras.layers.Dense(2)
     model = keras.Sequential([keras.Input((300,)), wide, narrow])
-    config = MessiConfig(rate=0.49)
+    config = replace(CONFIG, rate=0.49)
     result = search(model, config, clusters_of_first, max_clusters=6)
     assert len(compress(model, replace(config, num_clusters=1))[1].replaced) == 2
     assert [layer.num_clusters for layer in result.report.replaced] == [6]
@@ -251,57 +245,48 @@ def test_the_folder_holds_rows_and_the_best_models(model, tmp_path):
 
 
 SCRIPT = """
-import os, signal, sys
-import keras, numpy as np
-from keras_messi import MessiConfig, search
-from tests.keras_messi import models
+import functools, os, signal, sys
+from tests.keras_messi import test_searching
 
-keras.utils.set_random_seed(0)
-model = models.sequential()
-calls = 0
+calls = []
 
-def score(small):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[2]):
+@functools.wraps(test_searching.score_near_four)
+def killing(small):
+    calls.append(1)
+    if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return -abs(small.get_layer("first").num_clusters - 4)
+    return test_searching.score_near_four(small)
 
-search(model, MessiConfig(rate=0.5), score, rates=[0.5, 0.6], filters="first",
-       max_clusters=6, folder=sys.argv[1])
-print("scored", calls)
+test_searching.search_two_rates(killing, sys.argv[1])
 """
 
 
-def run_script(folder, killed_at):
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, folder, str(killed_at)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+def score_near_four(small):
+    return -abs(small.get_layer("first").num_clusters - 4)
+
+
+def search_two_rates(score, folder):
+    keras.utils.set_random_seed(0)
+    options = {"rates": [0.5, 0.6], "filters": "first", "max_clusters": 6}
+    return search(models.sequential(), CONFIG, score, folder=folder, **options)
 
 
 def test_a_search_that_was_killed_goes_on_to_the_same_end(tmp_path):
-    whole = run_script(tmp_path / "whole", killed_at=0)
-    assert whole.returncode == 0, whole.stderr
-    killed = run_script(tmp_path / "killed", killed_at=7)
-    assert killed.returncode == -signal.SIGKILL
-    rows = (tmp_path / "killed" / "trials.jsonl").read_text().splitlines()
-    assert len(rows) == 6
-    again = run_script(tmp_path / "killed", killed_at=0)
-    assert again.returncode == 0, again.stderr
-
-    def contents(name):
-        lines = (tmp_path / name / "trials.jsonl").read_text().splitlines()
-        return [{**json.loads(line), "seconds": 0} for line in lines]
-
-    assert contents("killed") == contents("whole")
-    assert f"scored {len(contents('whole')) - 6}" in again.stdout
-    for file in (tmp_path / "whole").glob("rate-*"):
-        assert (tmp_path / "killed" / file.name).exists()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, killed], cwd=ROOT, check=False, timeout=300
+    )
+    assert result.returncode == -signal.SIGKILL
+    done = (killed / "trials.jsonl").read_text()
+    assert len(done.splitlines()) == 4
+    found = search_two_rates(score_near_four, killed)
+    assert (killed / "trials.jsonl").read_text().startswith(done)
+    expected = search_two_rates(score_near_four, whole)
+    assert facts(found.trials) == facts(expected.trials)
+    assert sorted(os.listdir(killed)) == sorted(os.listdir(whole))
+    for rate, candidate in expected.best.items():
+        outputs = models.outputs_of(found.best[rate].model)
+        assert np.array_equal(outputs, models.outputs_of(candidate.model))
 
 
 def test_what_a_kill_left_of_a_model_is_replaced(model, tmp_path):
@@ -319,7 +304,7 @@ def test_what_a_kill_left_of_a_model_is_replaced(model, tmp_path):
     ("change", "message"),
     [
         ({"rates": [0.7]}, r"rates=\[0.6\] there and rates=\[0.7\] here"),
-        ({"config": MessiConfig(rate=0.6, seed=1)}, "seed=0.*there.*seed=1.*here"),
+        ({"config": replace(CONFIG, seed=1)}, "seed=0.*there.*seed=1.*here"),
         ({"filters": "second"}, "model='.*' there and model='.*' here"),
         ({"score": None}, "score=None here"),
         ({"max_clusters": 5}, "max_clusters=4 there and max_clusters=5 here"),
@@ -345,6 +330,53 @@ def test_a_folder_with_something_else_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="`folder` must be empty"):
         search(model, CONFIG, folder=tmp_path)
     assert os.listdir(tmp_path) == ["precious.txt"]
+
+
+# With what else compress takes
+
+
+def test_calibration_data_are_looked_at_once(model, monkeypatch):
+    watched = []
+    x = models.inputs_of(model, 64)
+    call = type(model).__call__
+
+    def spied(self, *args, **options):
+        watched.append(self is model)
+        return call(self, *args, **options)
+
+    monkeypatch.setattr(type(model), "__call__", spied)
+    options = {"calibration_data": x, "filters": "first", "max_clusters": 3}
+    result = search(model, CONFIG, **options)
+    assert sum(watched) == 1
+    assert len(result.trials) > 1
+    for candidate in result.best.values():
+        error = candidate.report.replaced[0].output_error
+        assert candidate.trial.score == pytest.approx(1 - error)
+
+
+def test_one_budget_for_the_model_and_quantized_factors(model, tmp_path):
+    config = MessiConfig(rate=0.6, scope="model", quantization="int8")
+    options = {"filters": "first|second", "max_clusters": 2, "folder": tmp_path}
+    first = search(model, config, **options)
+    again = search(model, config, **options)
+    assert not any(trial.error for trial in first.trials)
+    assert again.report == first.report
+    outputs = models.outputs_of(again.model)
+    assert np.array_equal(outputs, models.outputs_of(first.model))
+
+
+@pytest.mark.skipif(
+    bool(transformer_models.MISSING), reason=str(transformer_models.MISSING)
+)
+@transformer_models.FILTERS
+def test_a_model_of_transformers_is_searched_and_kept_in_a_folder(tmp_path):
+    model = transformer_models.build("BertModel", **transformer_models.LARGER)
+    options = {"filters": "word", "max_clusters": 3, "folder": tmp_path}
+    first = search(model, CONFIG, **options)
+    again = search(model, CONFIG, **options)
+    assert again.trials == first.trials
+    outputs = transformer_models.outputs_of(again.model)
+    assert np.array_equal(outputs, transformer_models.outputs_of(first.model))
 
 
 # Bad arguments
