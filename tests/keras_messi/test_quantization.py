@@ -10,12 +10,21 @@ from keras import ops
 from keras.quantizers import unpack_int4
 from numpy.testing import assert_allclose
 
-from keras_messi import dequantize, folding, load_model, quantize, save_model
+from keras_messi import (
+    MessiConfig,
+    compress,
+    dequantize,
+    folding,
+    load_model,
+    quantize,
+    save_model,
+)
 from keras_messi.copying import copy_layer
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding, static_lookup
 from keras_messi.layers._quantized import quantize_factors, quantize_rows
 from keras_messi.report import count_parameters, stored_bytes
+from tests.keras_messi import models
 
 from .factored import SPLITS as ALL_SPLITS
 from .factored import TOKENS, D, N, filled_layer, stored
@@ -458,8 +467,10 @@ assert "kprojclust" not in sys.modules
 """
 
 
-def test_a_fresh_process_loads_a_quantized_model(mode, tmp_path):
-    model = quantize(text_model(), mode)
+def test_a_fresh_process_loads_a_quantized_model(tmp_path):
+    model = quantize(
+        quantize(text_model(), "int8", "words"), "int4", ["head", "hidden"]
+    )
     save_model(model, tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", TOKENS)
     names = ("model.keras", "x.npy", "y.npy")
@@ -467,6 +478,26 @@ def test_a_fresh_process_loads_a_quantized_model(mode, tmp_path):
     result = run_python(LOAD, *files)
     assert result.returncode == 0, result.stderr
     assert np.array_equal(np.load(files[2]), outputs_of(model))
+
+
+@pytest.mark.parametrize(
+    "build", [models.sequential, models.siamese, models.subclassed]
+)
+def test_all_kinds_of_models_are_quantized_saved_and_back(build, tmp_path):
+    small, _ = compress(build(), MessiConfig(rate=0.3, num_clusters=2))
+    before = models.snapshot(small)
+    quantized = quantize(small, "int8")
+    models.assert_unchanged(small, before)
+    assert type(quantized).__name__ == type(small).__name__
+    assert count_parameters(quantized) == count_parameters(small)
+    save_model(quantized, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    outputs = models.outputs_of(quantized)
+    assert np.array_equal(models.outputs_of(loaded), outputs)
+    assert relative_error(outputs, models.outputs_of(small)) < 0.1
+    back = dequantize(loaded)
+    assert len(back.trainable_weights) == len(small.trainable_weights)
+    assert_allclose(models.outputs_of(back), outputs, atol=1e-5)
 
 
 def test_the_file_shrinks_by_the_bytes(mode, tmp_path):
