@@ -16,7 +16,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "k-means": {"ranks": "uniform", "clustering": "k-means"},
     "MESSI": {"ranks": "uniform"},
     "ours": {"ranks": "budget"},
+    "ours, calibrated": {"ranks": "budget"},
+    "ours, shared": {"ranks": "budget", "scope": "model"},
 }
+# Training images that calibrated methods look at.
+CALIBRATION = 2000
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def fine_tuned(
 ) -> tuple[keras.Model, float]:
     """The network of a trial, and its accuracy before the fine-tuning."""
     keras.utils.set_random_seed(trial.seed)
-    small, _ = compress(model, trial.config(), HIDDEN_LAYERS)
+    inputs = data.x_train[:CALIBRATION] if "calibrated" in trial.method else None
+    small, _ = compress(model, trial.config(), HIDDEN_LAYERS, calibration_data=inputs)
     before = accuracy(small, data.x_test, data.y_test)
     if trial.recipe == "distilled":
         distill(small, model, data, EPOCHS)
