@@ -63,7 +63,7 @@ FEWER_NUMBERS = partial(StoredTrial, rate=0.95, recipe="distilled")
 FEWER_BYTES = partial(StoredTrial, rate=0.9, recipe="distilled", mode="int8")
 
 CHOICES = [
-    *(FEWER_NUMBERS("ours", k) for k in (2, 3, 5, 10, 20)),
+    *(FEWER_NUMBERS("ours", k) for k in (2, 3, 5, 10)),
     *(FEWER_NUMBERS(method, 5) for method in ("ours, shared", "ours, calibrated")),
     *(FEWER_NUMBERS("ours", k, recipe="plain") for k in (5, 10)),
     *(FEWER_BYTES("ours", k) for k in (5, 10)),
