@@ -13,7 +13,7 @@ from keras_messi.observing import Run, is_integral
 from keras_messi.surgery import Place, Surgery
 
 NUM_SAMPLES = 4096
-DAMPING = 0.4
+DAMPING = 0.3
 
 # Entries of a batch that say which positions are no padding.
 _MASKS = ("attention_mask", "padding_mask")
