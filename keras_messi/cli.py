@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _MODEL = "a .keras file or a folder of Hugging Face transformers"
 _RATE = "share of each layer's numbers to remove, between 0 and 1"
@@ -44,7 +45,31 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress.add_argument("input", type=Path, help=_MODEL)
     compress.add_argument("output", type=Path, help="the same kind, to be written")
     compress.add_argument("--rate", type=float, required=True, help=_RATE)
-    _add_num_clusters(compress)
+    compress.add_argument(
+        "--num-clusters",
+        type=_number_or_auto,
+        default=5,
+        help='number of subspaces, or "auto" (default: %(default)s)',
+    )
+    compress.add_argument(
+        "--scope",
+        choices=["layer", "model"],
+        default="layer",
+        help="remove the share from every layer, or from all of them together, where "
+        "it does the least harm (default: %(default)s)",
+    )
+    compress.add_argument(
+        "--quantization",
+        choices=["int8", "int4"],
+        help="store the numbers that are left as such integers",
+    )
+    compress.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="inputs of the model to learn from: an array (.npy), or arrays by name "
+        "(.npz)",
+    )
     _add_filters(compress)
     _add_seed(compress)
     compress.add_argument("--report", type=Path, help="JSON file for the report")
@@ -167,16 +192,46 @@ def run_compress(options: argparse.Namespace) -> str:
     from keras_messi.saving import check_target, save_text
 
     force, family = options.force, family_at(options.input)
-    config = MessiConfig(options.rate, options.num_clusters, seed=options.seed)
+    config = MessiConfig(
+        options.rate,
+        options.num_clusters,
+        scope=options.scope,
+        quantization=options.quantization,
+        seed=options.seed,
+    )
     family.check_target(options.output, force)
     if options.report:
         check_target(options.report, ".json", overwrite=force)
+    data = _read_arrays(options.calibration) if options.calibration else None
     model = family.load(options.input)
-    small, report = compress(model, config, options.filters, verbose=True)
+    small, report = compress(
+        model, config, options.filters, calibration_data=data, verbose=True
+    )
     family.save(small, options.output, options.input, force)
     if options.report:
         save_text(report.to_json(), options.report, overwrite=force)
     return str(report)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _read_arrays(path: Path) -> Any:
+    """The array in a .npy file, or those in a .npz file by name.
+
+    Raises:
+        ValueError: The file holds no arrays of numbers.
+    """
+    import numpy as np
+
+    try:
+        found = np.load(path)
+    except (EOFError, ValueError) as error:
+        raise ValueError(
+            f"`--calibration` must be a .npy or .npz file of numbers. Received: {path}"
+        ) from error
+    return found if isinstance(found, np.ndarray) else dict(found)
 
 
 def run_curve(options: argparse.Namespace) -> str:

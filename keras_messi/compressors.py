@@ -302,9 +302,11 @@ def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
 
     Clusters with fewer rows than the rank take less.
     """
-    k = int(config.num_clusters)
+    k, rank = int(config.num_clusters), config.rank_for(n, d)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    numbers = config.rank_for(n, d) * (n + k * d)
-    if not config.is_uniform:
-        numbers = int(config.kept * n * d)
-    return numbers * itemsize + ids
+    numbers = rank * (n + k * d) if config.is_uniform else int(config.kept * n * d)
+    if config.quantization is None:
+        return numbers * itemsize + ids
+    # Half a byte more for each row that ends in half a byte, and a scale each.
+    codes = numbers * {"int8": 2, "int4": 1}[config.quantization] // 2 + (n + d) // 2
+    return codes + 2 * n + 4 * k * rank + ids

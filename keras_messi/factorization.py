@@ -14,7 +14,6 @@ from sklearn.exceptions import ConvergenceWarning
 from keras_messi.configs import MessiConfig
 from kprojclust import KSubspaces
 
-
 # More starts found less than half a percent on weight matrices.
 _NUM_STARTS = 3
 

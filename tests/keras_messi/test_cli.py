@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from keras_messi import load_model, save_model
+from keras_messi.altered import all_layers
 from keras_messi.cli import main
+from keras_messi.layers import MessiEmbedding
 from tests.keras_messi import models
 
 COMMAND = [str(Path(sys.executable).with_name("keras-messi"))]
@@ -56,6 +58,35 @@ def test_compress_writes_model_and_report_and_prints_the_table(model, tmp_path):
     assert "100%" not in result.stdout
     small = load_model(tmp_path / "small.keras")
     assert models.outputs_of(small).shape == models.outputs_of(model).shape
+
+
+def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        tensor.name: rng.integers(0, 50, (20, *(n or 7 for n in tensor.shape[1:])))
+        for tensor in model.inputs
+    }
+    np.savez(tmp_path / "inputs.npz", **arrays)
+    options = "--rate 0.6 --num-clusters auto --quantization int8 --filters words"
+    result = run(
+        *("compress", "model.keras", "small.keras", "--calibration", "inputs.npz"),
+        *options.split(),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "row weights" in result.stdout
+    small = load_model(tmp_path / "small.keras")
+    (layer,) = [x for x in all_layers(small) if isinstance(x, MessiEmbedding)]
+    assert layer.quantization == "int8"
+
+
+def test_a_calibration_file_must_hold_arrays(model, tmp_path, capsys):
+    (tmp_path / "inputs.npy").write_text("no array")
+    paths = [str(tmp_path / name) for name in ("model.keras", "small.keras")]
+    data = ["--calibration", str(tmp_path / "inputs.npy")]
+    assert main(["compress", *paths, "--rate", "0.5", *data]) == 1
+    assert "`--calibration` must be a .npy or .npz file" in capsys.readouterr().err
+    assert not (tmp_path / "small.keras").exists()
 
 
 def test_python_m_runs_the_same_command(model, tmp_path):
