@@ -8,26 +8,38 @@ from keras_messi.configs import MessiConfig
 from keras_messi.saving import load_model, save_model
 
 if TYPE_CHECKING:
-    from keras_messi.compression import compress
+    from keras_messi.compression import calibrate, compress
     from keras_messi.exporting import export
+    from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
+    from keras_messi.searching import SearchResult, search
 
 __all__ = [
     "CompressionReport",
     "MessiConfig",
+    "SearchResult",
+    "calibrate",
     "compress",
+    "dequantize",
     "export",
     "huggingface",
     "layers",
     "load_model",
+    "quantize",
     "save_model",
+    "search",
 ]
 
 # A compressed model loads and runs without what is needed to make it.
 _LAZY = {
+    "calibrate": "compression",
     "compress": "compression",
     "CompressionReport": "report",
+    "dequantize": "quantization",
     "export": "exporting",
+    "quantize": "quantization",
+    "search": "searching",
+    "SearchResult": "searching",
 }
 
 

@@ -86,6 +86,29 @@ def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     return [*own_weights(layer), *seeds]
 
 
+class QuantizesWeights:
+    """A layer whose `quantize` checks its arguments itself.
+
+    Keras refuses int8 in float16 for the sake of quantized activations.
+    """
+
+    def _check_quantize_args(self, mode: str, compute_dtype: str) -> None:
+        """Check nothing."""
+
+
+@contextmanager
+def replacing_weights(layer: keras.Layer) -> Iterator[None]:
+    """Take all weights of a built layer away, and let it create new ones."""
+    for variable in own_weights(layer):
+        layer._untrack_variable(variable)
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        layer._tracker.lock()
+    layer.trainable = layer.trainable  # which new weights take over
+
+
 def copy_trainable(layer: keras.Layer, copy: keras.Layer) -> None:
     """Freeze a copy as the layer itself is, whatever is inside it."""
     copy._trainable = layer._trainable

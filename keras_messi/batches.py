@@ -48,7 +48,7 @@ def _of_arrays(data: Any, name: str, size: int) -> Iterator[Inputs] | None:
     """Batches of rows of arrays; None if the data is no structure of arrays."""
     if not (_is_array(data) or isinstance(data, Mapping) or _are_arrays(data)):
         return None
-    arrays = _numpy(data)
+    arrays = _numpy(data, name)
     num_rows = _num_rows(arrays, name)
     cuts = (slice(start, start + size) for start in range(0, max(num_rows, 1), size))
     return (keras.tree.map_structure(itemgetter(cut), arrays) for cut in cuts)
@@ -72,14 +72,15 @@ def _of_iterable(data: Any, name: str) -> Iterator[Inputs]:
             f"or an iterable of batches. Received: {type(data)}"
         )
     _check_end(data, name)
-    is_loader = type(data).__module__.startswith("torch.")
+    modules = [base.__module__ for base in type(data).__mro__]
+    is_loader = any(name.startswith("torch.utils.data") for name in modules)
     if isinstance(data, keras.utils.PyDataset):  # not iterable in all versions
         data = map(data.__getitem__, range(data.num_batches))
     for batch in data:
         has_targets = isinstance(batch, tuple) or (
             is_loader and isinstance(batch, list)
         )
-        yield _numpy(batch[0] if has_targets and len(batch) else batch)
+        yield _numpy(batch[0] if has_targets and len(batch) else batch, name)
 
 
 def _check_end(data: Any, name: str) -> None:
@@ -92,11 +93,17 @@ def _check_end(data: Any, name: str) -> None:
         )
 
 
-def _numpy(batch: Any) -> Inputs:
-    if isinstance(batch, Mapping):
-        # Tokenizers give lists of ids, and in what is no dict.
-        return {key: _array(value) for key, value in batch.items()}
-    return keras.tree.map_structure(_array, batch)
+def _numpy(batch: Any, name: str) -> Inputs:
+    try:
+        if isinstance(batch, Mapping):
+            # Tokenizers give lists of ids, and in what is no dict.
+            return {key: _array(value) for key, value in batch.items()}
+        return keras.tree.map_structure(_array, batch)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be arrays, all rows of each as long: pad them. Received "
+            f"what numpy refuses: {error}"
+        ) from error
 
 
 def _array(value: Any) -> np.ndarray:

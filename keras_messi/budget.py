@@ -108,5 +108,5 @@ def _taken(offer: Offer, price: float) -> int:
     """Numbers that a matrix takes at a price for each."""
     bought = offer.needed | (offer.gains > price * offer.costs)
     numbers = int(np.sum(offer.costs[bought]))
-    error = 1 - float(np.sum(offer.gains[bought]))
+    error = max(0.0, 1 - float(np.sum(offer.gains[bought])))
     return offer.size if price * (offer.size - numbers) <= error else numbers

@@ -13,7 +13,7 @@ from keras_messi.observing import Run, is_integral
 from keras_messi.surgery import Place, Surgery
 
 NUM_SAMPLES = 4096
-DAMPING = 0.4
+DAMPING = 0.3
 
 # Entries of a batch that say which positions are no padding.
 _MASKS = ("attention_mask", "padding_mask")
@@ -42,6 +42,18 @@ class InputSample:
 
 
 Calibration = TokenCounts | InputSample
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationStatistics:
+    """What the layers of a model receive on calibration data.
+
+    Attributes:
+        by_path: `TokenCounts` of an Embedding and `InputSample` of a Dense layer, by
+            the path of the layer. Layers that no batch reached are missing.
+    """
+
+    by_path: dict[str, Calibration]
 
 
 def row_weights(counts: np.ndarray, damping: float = DAMPING) -> np.ndarray:
@@ -128,7 +140,7 @@ def _squared_norms(rows: np.ndarray) -> np.ndarray:
     return np.sum(np.square(rows, dtype=np.float64), axis=1)
 
 
-def calibrate(
+def watch_layers(
     model: Any,
     surgery: Surgery,
     places: Iterable[Place],
@@ -136,7 +148,7 @@ def calibrate(
     *,
     num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-) -> dict[str, Calibration]:
+) -> CalibrationStatistics:
     """Run a model on data and keep what its layers receive.
 
     Padding is left out where the data says what it is: `attention_mask` or
@@ -150,10 +162,6 @@ def calibrate(
         calibration_data: Inputs of the model: see `keras_messi.batches.input_batches`.
         num_samples: How many inputs of a Dense layer to keep, at most.
         seed: Seed of the choice of these.
-
-    Returns:
-        By path, `TokenCounts` of an Embedding and `InputSample` of a Dense layer.
-        Layers that no batch reached are missing.
 
     Raises:
         ValueError: The data can't be read, is empty or not finite; the model does not
@@ -174,7 +182,9 @@ def calibrate(
                 collector.mask = mask
             _run(run, batch, list(collectors.values()))
     results = {x.path: x.kept.result() for x in collectors.values()}
-    return {path: result for path, result in results.items() if result is not None}
+    return CalibrationStatistics(
+        {path: result for path, result in results.items() if result is not None}
+    )
 
 
 def _run(run: Run, batch: Inputs, collectors: list["_Collector"]) -> None:

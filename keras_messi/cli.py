@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _MODEL = "a .keras file or a folder of Hugging Face transformers"
 _RATE = "share of each layer's numbers to remove, between 0 and 1"
@@ -20,6 +21,7 @@ def main_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_inspect(commands)
     _add_compress(commands)
+    _add_curve(commands)
     _add_export(commands)
     _add_demo(commands)
     return parser
@@ -43,17 +45,57 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress.add_argument("input", type=Path, help=_MODEL)
     compress.add_argument("output", type=Path, help="the same kind, to be written")
     compress.add_argument("--rate", type=float, required=True, help=_RATE)
-    _add_num_clusters(compress)
     compress.add_argument(
-        "--filters",
-        nargs="+",
-        metavar="REGEX",
-        help="only layers with a path in which one of these is found",
+        "--num-clusters",
+        type=_number_or_auto,
+        default=5,
+        help='number of subspaces, or "auto" (default: %(default)s)',
     )
-    compress.add_argument("--seed", type=int, default=0, help="seed of the clustering")
+    compress.add_argument(
+        "--scope",
+        choices=["layer", "model"],
+        default="layer",
+        help="remove the share from every layer, or from all of them together, where "
+        "it does the least harm (default: %(default)s)",
+    )
+    compress.add_argument(
+        "--quantization",
+        choices=["int8", "int4"],
+        help="store the numbers that are left as such integers",
+    )
+    compress.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="inputs of the model to learn from: an array (.npy), or arrays by name "
+        "(.npz)",
+    )
+    _add_filters(compress)
+    _add_seed(compress)
     compress.add_argument("--report", type=Path, help="JSON file for the report")
     _add_force(compress)
     compress.set_defaults(run=run_compress)
+
+
+def _add_curve(commands: argparse._SubParsersAction) -> None:
+    curve = commands.add_parser(
+        "curve",
+        help="find the number of subspaces with the least error for some rates",
+        description="Write the best model of each rate, the picture curve.png and the "
+        "table curve.txt. The same command again goes on where it was interrupted.",
+    )
+    curve.add_argument("model", type=Path, help=_MODEL)
+    curve.add_argument("--rates", type=float, nargs="+", required=True, help=_RATE)
+    curve.add_argument("--output", type=Path, required=True, help="folder to write")
+    curve.add_argument(
+        "--max-clusters",
+        type=int,
+        default=32,
+        help="largest number of subspaces (default: %(default)s)",
+    )
+    _add_filters(curve)
+    _add_seed(curve)
+    curve.set_defaults(run=run_curve)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -99,6 +141,19 @@ def _add_num_clusters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--filters",
+        nargs="+",
+        metavar="REGEX",
+        help="only layers with a path in which one of these is found",
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering")
+
+
 def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="overwrite files that exist"
@@ -137,16 +192,73 @@ def run_compress(options: argparse.Namespace) -> str:
     from keras_messi.saving import check_target, save_text
 
     force, family = options.force, family_at(options.input)
-    config = MessiConfig(options.rate, options.num_clusters, seed=options.seed)
+    config = MessiConfig(
+        options.rate,
+        options.num_clusters,
+        scope=options.scope,
+        quantization=options.quantization,
+        seed=options.seed,
+    )
     family.check_target(options.output, force)
     if options.report:
         check_target(options.report, ".json", overwrite=force)
+    data = _read_arrays(options.calibration) if options.calibration else None
     model = family.load(options.input)
-    small, report = compress(model, config, options.filters, verbose=True)
+    small, report = compress(
+        model, config, options.filters, calibration_data=data, verbose=True
+    )
     family.save(small, options.output, options.input, force)
     if options.report:
         save_text(report.to_json(), options.report, overwrite=force)
     return str(report)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _read_arrays(path: Path) -> Any:
+    """The array in a .npy file, or those in a .npz file by name.
+
+    Raises:
+        ValueError: The file holds no arrays of numbers.
+    """
+    import numpy as np
+
+    try:
+        found = np.load(path)
+    except (EOFError, ValueError) as error:
+        raise ValueError(
+            f"`--calibration` must be a .npy or .npz file of numbers. Received: {path}"
+        ) from error
+    return found if isinstance(found, np.ndarray) else dict(found)
+
+
+def run_curve(options: argparse.Namespace) -> str:
+    """Search for the best number of subspaces at some rates, and draw the curve."""
+    from keras_messi.configs import MessiConfig
+    from keras_messi.families import family_at
+    from keras_messi.plotting import save_search_curve
+    from keras_messi.saving import save_text
+    from keras_messi.searching import search
+
+    result = search(
+        family_at(options.model).load(options.model),
+        MessiConfig(rate=options.rates[0], seed=options.seed),
+        rates=options.rates,
+        filters=options.filters,
+        max_clusters=options.max_clusters,
+        folder=options.output,
+        verbose=True,
+    )
+    save_text(str(result), options.output / "curve.txt", overwrite=True)
+    save_search_curve(
+        result.trials,
+        options.output / "curve.png",
+        title=options.model.name,
+        score_name="1 - mean relative error of the layers",
+    )
+    return f"{result}\n\nwrote {options.output}/"
 
 
 def run_export(options: argparse.Namespace) -> str:

@@ -9,7 +9,12 @@ import keras
 from tqdm import tqdm
 
 from keras_messi.budget import make_offer, share_numbers
-from keras_messi.calibration import Calibration, calibrate, weights_of_rows
+from keras_messi.calibration import (
+    Calibration,
+    CalibrationStatistics,
+    watch_layers,
+    weights_of_rows,
+)
 from keras_messi.compressors import Compressed, compress_layer, reason_to_skip
 from keras_messi.configs import MessiConfig
 from keras_messi.families import family_of
@@ -55,10 +60,11 @@ def compress(
             layer that returns a bool. None means all Dense and Embedding layers.
         calibration_data: Inputs like those that the model will get, without labels: an
             array, a list or dict of arrays, or batches of these, such as a
-            `tf.data.Dataset`. A few hundred do. Rows of a table then count by how often
-            they are looked up, rows of a kernel by the spread of their input, and the
-            bias makes up for the mean error; what makes the outputs of a layer worse on
-            these data is left out again.
+            `tf.data.Dataset`; or what `calibrate` found out with them. A few hundred
+            do. Rows of a table then count by how often they are looked up, rows of a
+            kernel by the spread of their input, and the bias makes up for the mean
+            error; what makes the outputs of a layer worse on these data is left out
+            again.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
@@ -91,8 +97,10 @@ def compress(
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
     known: dict[str, Calibration] = {}
-    if calibration_data is not None:
-        known = calibrate(model, surgery, chosen, calibration_data)
+    if isinstance(calibration_data, CalibrationStatistics):
+        known = calibration_data.by_path
+    elif calibration_data is not None:
+        known = watch_layers(model, surgery, chosen, calibration_data).by_path
     numbers = _share(chosen, config, known)
     if not config.quantization:
         chosen, whole = _without_whole(chosen, numbers)
@@ -135,6 +143,47 @@ def compress(
     return small, report
 
 
+def calibrate(
+    model: keras.Model, calibration_data: Any, filters: Filters = None
+) -> CalibrationStatistics:
+    """Find out once, for several calls of `compress`, what layers receive on data.
+
+    Args:
+        model: A built model of any class. It is left as it is.
+        calibration_data: Inputs, as for `compress`.
+        filters: Which layers, as for `compress`.
+
+    Returns:
+        What to pass as `calibration_data`, for the same model.
+
+    Raises:
+        ValueError: The model is not built, the filters match no layer, or the data
+            don't go with the model.
+
+    Example:
+
+    >>> import keras, keras_messi, numpy as np
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> found = keras_messi.calibrate(model, np.ones((2, 8)))
+    >>> list(found.by_path)
+    ['dense']
+    """
+    surgery = family_of(model).surgery
+    places = _selected(surgery.find_layers(model), filters)
+    return watch_layers(model, surgery, places, calibration_data)
+
+
+def _selected(places: list[Place], filters: Filters) -> list[Place]:
+    """The places that filters match, of which there must be some."""
+    selected = [place for place in places if matches(place, filters)]
+    if not selected:
+        raise ValueError(
+            f"`filters` must match a layer. Received: filters={filters!r}, and the "
+            f"layers are {[place.path for place in places]}"
+        )
+    return selected
+
+
 def _replace(
     surgery: Surgery, model: Any, new_layers: dict[Place, keras.Layer]
 ) -> tuple[Any, dict[Place, str]]:
@@ -158,14 +207,9 @@ def _plan(
 ) -> tuple[list[Place], list[SkippedLayer]]:
     """Which layers to compress, and why not the others."""
     chosen, skipped = [], []
-    selected = [matches(place, filters) for place in places]
-    if not any(selected):
-        raise ValueError(
-            f"`filters` must match a layer. Received: filters={filters!r}, and the "
-            f"layers are {[place.path for place in places]}"
-        )
-    for place, is_selected in zip(places, selected, strict=True):
-        if not is_selected:
+    selected = _selected(places, filters)
+    for place in places:
+        if place not in selected:
             reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
         else:
             reason = reason_to_skip(place.layer, config)
@@ -232,8 +276,8 @@ def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLaye
         relative_error=found.relative_error,
         output_error=found.output_error,
         plain_output_error=found.plain_output_error,
-        adopted=found.adopted,
-        dropped=found.dropped,
+        adopted=list(found.adopted),
+        dropped=list(found.dropped),
     )
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_messi.bisection import bisect_maximum
 from keras_messi.calibration import (
     Calibration,
     InputSample,
@@ -24,9 +26,11 @@ from keras_messi.matrices import (
     read_matrix,
 )
 from keras_messi.report import SkipReason
+from keras_messi.whole_layers import multiplied_out, quantized_whole
 
-# What num_clusters="auto" chooses from.
-CLUSTER_COUNTS = (1, 2, 5, 10, 20)
+# What num_clusters="auto" may choose, and how many it tries.
+MAX_CLUSTERS = 32
+MAX_TRIALS = 6
 
 
 class Compressed(NamedTuple):
@@ -68,19 +72,17 @@ def compress_layer(
         config: What to do.
         calibration: What the layer received on calibration data.
         numbers: Numbers to keep under `ranks="budget"`, instead of what the rate says.
+            With as many as the matrix has, it is only quantized.
     """
     matrix = read_matrix(layer)
-    weights = None if calibration is None else weights_of_rows(calibration)
-    best: Compressed | None = None
-    for candidate in _candidates(config, matrix.shape, numbers):
-        found = _try(layer, matrix, candidate, numbers, weights, calibration)
-        if best is not None and found.error >= best.error:
-            break
-        best, chosen = found, candidate
-    assert best is not None  # reason_to_skip() saw to that
+    if numbers == matrix.size:
+        return _keep_whole(layer, matrix, config, calibration)
+    fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
     if calibration is None:
-        return best
-    plain = _try(layer, matrix, chosen, numbers, None, calibration)
+        return _with_best_k(fit, config, matrix.shape, numbers)
+    weights = weights_of_rows(calibration)
+    best = _with_best_k(partial(fit, weights=weights), config, matrix.shape, numbers)
+    plain = fit(replace(config, num_clusters=best.layer.num_clusters))
     if plain.error < best.error:
         best = plain._replace(dropped=("row weights", *plain.dropped))
     else:
@@ -88,31 +90,60 @@ def compress_layer(
     return best._replace(plain_output_error=plain.plain_output_error)
 
 
-def _candidates(
-    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
-) -> list[MessiConfig]:
-    """The config with every number of clusters that it and the shape allow."""
-    n, d = shape
-    if config.num_clusters != "auto":
-        return [config]
-    configs = [replace(config, num_clusters=k) for k in CLUSTER_COUNTS if k <= n]
-    return [x for x in configs if _fits(x, n, d, numbers)]
-
-
-def _fits(config: MessiConfig, n: int, d: int, numbers: int | None) -> bool:
-    """Whether each cluster can have a direction."""
-    if numbers is not None:
-        return n + int(config.num_clusters) * d <= numbers
-    return 1 <= config.rank_for(n, d) <= d
-
-
-def _try(
+def _keep_whole(
     layer: keras.Layer,
     matrix: np.ndarray,
     config: MessiConfig,
-    numbers: int | None,
-    weights: np.ndarray | None,
     calibration: Calibration | None,
+) -> Compressed:
+    """All numbers of a layer, in fewer bits."""
+    assert config.quantization is not None
+    new = quantized_whole(layer, config.quantization)
+    approximation = multiplied_out(new)
+    found = Compressed(new, _relative_error(matrix, approximation))
+    if calibration is None:
+        return found
+    error = output_error(calibration, matrix, approximation)
+    return found._replace(output_error=error, plain_output_error=error)
+
+
+def _with_best_k(
+    fit: Callable[[MessiConfig], Compressed],
+    config: MessiConfig,
+    shape: tuple[int, ...],
+    numbers: int | None,
+) -> Compressed:
+    """The fit of a config, with the number of clusters of the least error if "auto"."""
+    if config.num_clusters != "auto":
+        return fit(config)
+    found: dict[int, Compressed] = {}
+
+    def merit(k: int) -> float:
+        found[k] = fit(replace(config, num_clusters=k))
+        return -found[k].error
+
+    bisect_maximum(merit, _most_clusters(config, shape, numbers), MAX_TRIALS)
+    return min(found.values(), key=lambda one: one.error)
+
+
+def _most_clusters(
+    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
+) -> int:
+    """The largest k of which each cluster can have a direction."""
+    n, d = shape
+    if config.rank is None:
+        n = min(n, ((numbers or int(config.kept * n * d)) - n) // d)
+    return min(n, MAX_CLUSTERS)
+
+
+def _fit(
+    layer: keras.Layer,
+    matrix: np.ndarray,
+    config: MessiConfig,
+    *,
+    numbers: int | None,
+    calibration: Calibration | None,
+    weights: np.ndarray | None = None,
 ) -> Compressed:
     """Factor a layer, with the bias corrected if that lowers the output error."""
     factors = factorize(matrix, config, numbers=numbers, weights=weights)
@@ -243,7 +274,8 @@ def _why_not_supported(layer: keras.Layer) -> str:
 
 def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:
     n, d = matrix.shape
-    config = smallest(config)
+    if config.num_clusters == "auto":
+        config = replace(config, num_clusters=1)
     k, rank = int(config.num_clusters), config.rank_for(n, d)
     if n < k:
         return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
@@ -265,21 +297,16 @@ def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] 
     return None
 
 
-def smallest(config: MessiConfig) -> MessiConfig:
-    """The config with the fewest clusters that it may choose."""
-    if config.num_clusters != "auto":
-        return config
-    return replace(config, num_clusters=CLUSTER_COUNTS[0])
-
-
 def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
     """Bytes of the factors of an (n, d) matrix as stored on disk, at most.
 
     Clusters with fewer rows than the rank take less.
     """
-    k = int(config.num_clusters)
+    k, rank = int(config.num_clusters), config.rank_for(n, d)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    numbers = config.rank_for(n, d) * (n + k * d)
-    if not config.is_uniform:
-        numbers = int(config.kept * n * d)
-    return numbers * itemsize + ids
+    numbers = rank * (n + k * d) if config.is_uniform else int(config.kept * n * d)
+    if config.quantization is None:
+        return numbers * itemsize + ids
+    # Half a byte more for each row that ends in half a byte, and a scale each.
+    codes = numbers * {"int8": 2, "int4": 1}[config.quantization] // 2 + (n + d) // 2
+    return codes + 2 * n + 4 * k * rank + ids

@@ -37,6 +37,18 @@ def copy_model(model: keras.Model) -> keras.Model:
     return copy
 
 
+def copy_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
+    """A layer with weights of its own, with some changes of the config."""
+    copy = type(layer).from_config({**layer.get_config(), **changes})
+    copy.build_from_config(layer.get_build_config())
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables(
+        {name: keras.ops.convert_to_numpy(value) for name, value in store.items()}
+    )
+    return copy
+
+
 def _from_config(model: keras.Model) -> keras.Model:
     classes = _own_classes(model)
     try:

@@ -1,6 +1,7 @@
 """LeNet-300-100: train it, compress its hidden layers, fine-tune, compare with SVD."""
 
 import gzip
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ RATES = (0.8, 0.9, 0.95, 0.97)
 CLUSTER_COUNTS = (1, 2, 3, 4, 5)
 # Share of the training digits that the best network may lose.
 TOLERANCE = 0.01
+# What scores are divided by before a network learns from them.
+TEMPERATURE = 4.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,27 @@ def train(model: keras.Model, data: Digits, epochs: int) -> None:
     model.fit(data.x_train, data.y_train, data.batch_size, epochs=epochs, verbose=0)
 
 
+def distill(small: keras.Model, model: keras.Model, data: Digits, epochs: int) -> None:
+    """Fit what the uncompressed network says about the training part.
+
+    The learning rate falls to zero. Labels are not looked at.
+
+    Reference:
+        - [Hinton et al., 2015](https://arxiv.org/abs/1503.02531)
+    """
+    soften = keras.layers.Rescaling(1 / TEMPERATURE)
+    scores = model.predict(data.x_train, verbose=0)
+    answers = keras.ops.convert_to_numpy(keras.ops.softmax(soften(scores)))
+    steps = epochs * math.ceil(len(answers) / data.batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(5e-3, steps)
+    student = keras.Sequential([small, soften])
+    student.compile(
+        keras.optimizers.Adam(schedule),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    student.fit(data.x_train, answers, data.batch_size, epochs=epochs, verbose=0)
+
+
 def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
     """Share of the images that are classified right."""
     scores = keras.ops.convert_to_numpy(model(x, training=False))
@@ -120,12 +144,12 @@ def run_trial(
     epochs: int,
     seed: int,
 ) -> tuple[Trial, keras.Model, CompressionReport]:
-    """Compress the hidden layers, fine-tune, and measure before and after."""
+    """Compress the hidden layers, distill, and measure before and after."""
     keras.utils.set_random_seed(seed)
     config = MessiConfig(rate=rate, num_clusters=num_clusters, seed=seed)
     small, report = compress(model, config, filters=HIDDEN_LAYERS)
     before = accuracy(small, data.x_test, data.y_test)
-    train(small, data, epochs)
+    distill(small, model, data, epochs)
     trial = Trial(
         rate=rate,
         num_clusters=num_clusters,

@@ -22,15 +22,17 @@ class Family(NamedTuple):
         fold: Spares new layers their cluster ids where the layer before can.
         load: Gives the model at a path.
         check_target: Raises an error unless a model can be written to a path.
-        save: Writes a model to a path; what the path of the original holds besides
-            weights, such as a tokenizer, comes along.
+        save: Writes a model to a path; what the path of the original, if there is
+            one, holds besides weights, such as a tokenizer, comes along.
+        suffix: What the path of a model ends in.
     """
 
     surgery: Surgery
     fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
     load: Callable[[Path], Any]
     check_target: Callable[[Path, bool], Any]
-    save: Callable[[Any, Path, Path, bool], None]
+    save: Callable[[Any, Path, Path | None, bool], None]
+    suffix: str
 
 
 def family_of(model: Any) -> Family:
@@ -57,7 +59,7 @@ def _check_file(path: Path, overwrite: bool) -> None:
     check_target(path, ".keras", overwrite=overwrite)
 
 
-def _save_file(model: Any, path: Path, original: Path, overwrite: bool) -> None:
+def _save_file(model: Any, path: Path, original: Path | None, overwrite: bool) -> None:
     save_model(model, path, overwrite=overwrite)
 
 
@@ -74,6 +76,7 @@ _KERAS = Family(
     load_model,
     _check_file,
     _save_file,
+    ".keras",
 )
 _TRANSFORMERS = Family(
     huggingface.SURGERY,
@@ -81,4 +84,5 @@ _TRANSFORMERS = Family(
     huggingface.from_pretrained,
     huggingface.check_target,
     huggingface.save,
+    "",
 )

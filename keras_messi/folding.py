@@ -14,6 +14,7 @@ from keras_messi._keras_internals import (
     is_graph,
 )
 from keras_messi.altered import all_layers
+from keras_messi.copying import copy_layer
 from keras_messi.layers import MessiDense
 from keras_messi.report import FoldedLayer
 from keras_messi.surgery import find_layers, replace_layers
@@ -169,16 +170,7 @@ def _can_reorder_outputs(layer: keras.layers.Dense | MessiDense) -> bool:
 
 def _copy(layer: keras.Layer, grouped: bool, order: Any) -> keras.Layer:
     """A copy without routing if grouped, and with its outputs in order if not None."""
-    config = layer.get_config()
-    if grouped:
-        config["grouped_inputs"] = True
-    copy = type(layer).from_config(config)
-    copy.build_from_config(layer.get_build_config())
-    store: dict[str, Any] = {}
-    layer.save_own_variables(store)
-    copy.load_own_variables(
-        {name: ops.convert_to_numpy(value) for name, value in store.items()}
-    )
+    copy = copy_layer(layer, **({"grouped_inputs": True} if grouped else {}))
     if order is not None:
         matrix = copy.bases if type(copy) is MessiDense else copy.kernel
         for variable in (matrix, copy.bias):

@@ -15,7 +15,8 @@ from keras_messi.surgery import Place
 def describe_layers(model: Any, config: MessiConfig) -> str:
     """Table of the layers with weights: matrix, parameters, bytes and their share.
 
-    The last columns say what `compress` would make of each layer, without doing it.
+    The last columns say what `compress` would make of each layer, without doing it:
+    the mean rank, and bytes that it does not exceed.
 
     Args:
         model: A model that `compress` takes.

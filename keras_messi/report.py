@@ -1,13 +1,15 @@
 """What a compression did, in numbers taken from real variables and files."""
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_messi._keras_internals import own_weights
+from keras_messi.altered import all_layers
 
 
 class SkipReason:
@@ -63,8 +65,14 @@ class ReplacedLayer:
     relative_error: float
     output_error: float | None = None
     plain_output_error: float | None = None
-    adopted: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
+    adopted: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """What counts: the error of the outputs, if it is known."""
+        known = self.output_error
+        return self.relative_error if known is None else known
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,16 @@ class CompressionReport:
         """The report as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
+    @classmethod
+    def from_json(cls, text: str) -> "CompressionReport":
+        """The report that `to_json` wrote."""
+        facts = json.loads(text)
+        layers = [{**x, "shape": tuple(x["shape"])} for x in facts["replaced"]]
+        facts["replaced"] = [ReplacedLayer(**layer) for layer in layers]
+        facts["skipped"] = [SkippedLayer(**layer) for layer in facts["skipped"]]
+        facts["folded"] = [FoldedLayer(**layer) for layer in facts["folded"]]
+        return cls(**facts)
+
     def __str__(self) -> str:
         parts = [_replaced_table(self.replaced)]
         if any(layer.output_error is not None for layer in self.replaced):
@@ -141,21 +159,39 @@ class CompressionReport:
 
 
 def count_parameters(layer: keras.Layer) -> int:
-    """Numbers in the weights of a layer or model, integers aside."""
-    return _count_numbers(layer.weights)
+    """Numbers in the weights of a layer or model, in however few bits each.
+
+    Integers such as cluster ids and the scales of quantized weights are none of them.
+    """
+    return _count_numbers(all_layers(layer))
 
 
 def count_own_parameters(layer: keras.Layer) -> int:
     """Numbers in the weights of a layer without those of the layers inside it."""
-    return _count_numbers(own_weights(layer))
+    return _count_numbers([layer])
 
 
-def _count_numbers(weights: list[keras.Variable]) -> int:
-    return sum(
-        int(np.prod(weight.shape))
-        for weight in weights
-        if "int" not in keras.backend.standardize_dtype(weight.dtype)
-    )
+def _count_numbers(layers: list[keras.Layer]) -> int:
+    numbers: dict[int, int] = {}  # by identity, as layers may share weights
+    for layer in layers:
+        in_few_bits = _numbers_in_few_bits(layer)
+        if in_few_bits is not None:
+            numbers[id(layer)] = in_few_bits
+            continue
+        for weight in own_weights(layer):
+            if "int" not in keras.backend.standardize_dtype(weight.dtype):
+                numbers[id(weight)] = math.prod(weight.shape)
+    return sum(numbers.values())
+
+
+def _numbers_in_few_bits(layer: keras.Layer) -> int | None:
+    """Numbers that the weights of a quantized layer stand for, None of any other."""
+    if getattr(layer, "quantization", None):  # a factored layer
+        return layer.num_parameters
+    if layer.quantization_mode in ("int8", "int4"):  # a layer of Keras
+        weights = (getattr(layer, x, None) for x in ("kernel", "embeddings", "bias"))
+        return sum(math.prod(x.shape) for x in weights if x is not None)
+    return None
 
 
 def stored_bytes(layers: list[keras.Layer]) -> int:

@@ -16,13 +16,13 @@ def check_target(folder: Path, overwrite: bool) -> None:
     check_target_folder(folder, WEIGHTS, overwrite=overwrite)
 
 
-def save(model: Any, folder: Path, original: Path, overwrite: bool) -> None:
+def save(model: Any, folder: Path, original: Path | None, overwrite: bool) -> None:
     """Write a compressed model, and the tokenizer and such of the original.
 
     Args:
         model: A compressed model of transformers.
         folder: Where to.
-        original: The folder of the original.
+        original: The folder of the original, if there is one.
         overwrite: Whether a compressed model may be replaced.
 
     Raises:
@@ -31,7 +31,7 @@ def save(model: Any, folder: Path, original: Path, overwrite: bool) -> None:
     """
     check_target(folder, overwrite)
     model.save_pretrained(folder)
-    for file in original.iterdir():
+    for file in original.iterdir() if original else []:
         is_ours = file.name == CONFIG or file.suffix in _WEIGHTS
         if file.is_file() and not is_ours:
             shutil.copyfile(file, folder / file.name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_messi import report
 from keras_messi.huggingface import folders
 from keras_messi.huggingface._frameworks import adapter_for, framework_of
 from keras_messi.huggingface._stand_ins import path_of
@@ -156,8 +157,12 @@ def _recipe_of(layer: keras.Layer) -> dict[str, Any]:
     config = layer.get_config()
     # Not as "dtype", which transformers takes for its own at any depth.
     del config["dtype"]
+    layer_class = type(layer)
+    if layer_class is keras.layers.Embedding:
+        # Stores the same, and serves tied logits, too.
+        layer_class = keras.layers.ReversibleEmbedding
     return {
-        "class_name": keras.saving.get_registered_name(type(layer)),
+        "class_name": keras.saving.get_registered_name(layer_class),
         "config": config,
         "policy": layer.dtype_policy.name,
     }
@@ -165,10 +170,16 @@ def _recipe_of(layer: keras.Layer) -> dict[str, Any]:
 
 def _follow(recipe: Mapping[str, Any]) -> keras.Layer:
     """A layer from its recipe, not built."""
-    layer_class = keras.saving.get_registered_object(recipe["class_name"])
+    name = recipe["class_name"]
+    layer_class = keras.saving.get_registered_object(name)
+    layer_class = layer_class or _STOCK.get(name)
     if layer_class is None:
-        raise ValueError(f"There is no layer of class {recipe['class_name']}.")
+        raise ValueError(f"There is no layer of class {name}.")
     return layer_class.from_config({**recipe["config"], "dtype": recipe["policy"]})
+
+
+# Layers of Keras, which may be in a model as Keras quantizes them.
+_STOCK = {x.__name__: x for x in (keras.layers.Dense, keras.layers.ReversibleEmbedding)}
 
 
 def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> None:
@@ -221,9 +232,13 @@ def _below(
 
 
 def count_parameters(model: Any) -> int:
-    """Numbers in the weights of a model, integers aside."""
-    tensors = stored_tensors(model).values()
-    return sum(math.prod(x.shape) for x in tensors if "int" not in str(x.dtype))
+    """Numbers in the weights of a model, in however few bits, other integers aside."""
+    adapter = _adapter_of(model)
+    stock = adapter.stock_weights(model).values()
+    numbers = sum(math.prod(x.shape) for x in stock if "int" not in str(x.dtype))
+    return numbers + sum(
+        map(report.count_parameters, adapter.factored_layers(model).values())
+    )
 
 
 def stored_bytes(model: Any) -> int:

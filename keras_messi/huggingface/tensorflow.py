@@ -164,7 +164,7 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
     for path, layer in layers.items():
         owner, attribute, old = holder = matrices[path][0]
         # The policy of the model around it, which is not saved with a model.
-        layer.dtype_policy = holder.dtype
+        layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
         with tf.name_scope(f"{model.name}/{path.rpartition('/')[0]}"):
             layer.build((None, holder.matrix.shape[0]))
         kwargs = {"name": layer.name, "dtype": owner.dtype_policy}
@@ -175,6 +175,12 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         )
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
+
+
+def _with_source(policy: str, dtype: str) -> str:
+    """A policy for another dtype; only quantized layers of Keras say more than that."""
+    mode, quantized, _ = policy.partition("_from_")
+    return mode + quantized + dtype if quantized else dtype
 
 
 @contextmanager
@@ -237,6 +243,12 @@ def factored_layers(model: tf_keras.Model) -> dict[str, keras.Layer]:
 def copy_training_state(model: tf_keras.Model, small: tf_keras.Model) -> None:
     """Freeze the layers that have no weight that is trained in the other model."""
     trained = {_path(variable) for variable in model.trainable_weights}
+    # Quantized factors are never trained, frozen or not.
+    trained |= {
+        _path(layer.weights[0])
+        for layer in _layers(model)
+        if isinstance(layer, FactoredLayer) and layer.trainable
+    }
     for layer in _layers(small):
         if layer.weights and trained.isdisjoint(map(_path, layer.weights)):
             layer.trainable = False

@@ -186,7 +186,12 @@ def factored_layers(model: nn.Module) -> dict[str, keras.Layer]:
 
 def copy_training_state(model: nn.Module, small: nn.Module) -> None:
     """Freeze what is frozen in the other model, and take its mode."""
-    frozen = {name for name, x in model.named_parameters() if not x.requires_grad}
+    # Codes of a quantized layer are never trained, frozen or not.
+    frozen = {
+        name
+        for name, x in model.named_parameters()
+        if not x.requires_grad and x.is_floating_point()
+    }
     factored = factored_layers(small)
     for name, tensor in small.named_parameters():
         path = _factored_path(name, factored)

@@ -7,10 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._backend import spans
+from keras_messi._keras_internals import QuantizesWeights, replacing_weights
+from keras_messi.layers._backend import split
+from keras_messi.layers._factors import Factors
+from keras_messi.layers._quantized import BITS, packed_length, quantize_factors
 
 
-class FactoredMatrix(keras.Layer):
+class FactoredMatrix(QuantizesWeights, keras.Layer):
     """A matrix A of shape (n, d) whose rows lie on k subspaces.
 
     Row i of cluster c is ``coordinates[c][position of i in c] @ bases[c]``. The
@@ -19,6 +22,9 @@ class FactoredMatrix(keras.Layer):
 
     On disk ``routing`` is stored as the cluster ids of the rows, in the smallest
     unsigned type: a byte a row up to 256 clusters.
+
+    With ``quantization`` the factors are int8 codes with a scale for each row, and not
+    trainable.
     """
 
     built: bool
@@ -31,9 +37,11 @@ class FactoredMatrix(keras.Layer):
         coordinates_initializer: Any = "glorot_uniform",
         bases_initializer: Any = "glorot_uniform",
         factors_regularizer: Any = None,
+        quantization: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _check_mode("quantization", quantization, (None, *BITS))
         check_positive("num_clusters", num_clusters)
         ranks = _one_per_cluster("rank", rank, num_clusters)
         self.num_clusters = int(num_clusters)
@@ -47,6 +55,7 @@ class FactoredMatrix(keras.Layer):
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
         self.bases_initializer = keras.initializers.get(bases_initializer)
         self.factors_regularizer = keras.regularizers.get(factors_regularizer)
+        self.quantization = quantization
 
     def _fit_to_shape(self, n: int, d: int) -> None:
         """Check ranks and cluster sizes against an (n, d) matrix; fill in the sizes."""
@@ -72,6 +81,23 @@ class FactoredMatrix(keras.Layer):
     def _add_factors(self, n: int, d: int, grouped: bool = False) -> None:
         """Create the weights of an (n, d) matrix; grouped: its rows come by cluster."""
         self._fit_to_shape(n, d)
+        self.row_scales = self.basis_scales = None
+        if self.quantization is None:
+            self._add_numbers(d)
+        else:
+            self._add_codes(n, d, self.quantization)
+        self.routing = None
+        if self.num_clusters > 1 and not grouped:
+            self.routing = self.add_weight(
+                name="routing",
+                shape=(n,),
+                initializer=lambda shape, dtype: ops.arange(shape[0], dtype=dtype),
+                dtype="int32",
+                trainable=False,
+                autocast=False,
+            )
+
+    def _add_numbers(self, d: int) -> None:
         self.coordinates = [
             self.add_weight(
                 name=f"coordinates_{c}",
@@ -89,16 +115,127 @@ class FactoredMatrix(keras.Layer):
             initializer=self.bases_initializer,
             regularizer=self.factors_regularizer,
         )
-        self.routing = None
-        if self.num_clusters > 1 and not grouped:
-            self.routing = self.add_weight(
-                name="routing",
-                shape=(n,),
-                initializer=lambda shape, dtype: ops.arange(shape[0], dtype=dtype),
-                dtype="int32",
+
+    def _add_codes(self, n: int, d: int, mode: str) -> None:
+        def add(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+            return self.add_weight(
+                name=name,
+                shape=shape,
+                initializer="zeros",
+                dtype=dtype,
                 trainable=False,
                 autocast=False,
             )
+
+        self.coordinates = [
+            add(f"coordinates_{c}", (size, packed_length(rank, mode)), "int8")
+            for c, (size, rank) in enumerate(
+                zip(self.cluster_sizes, self.ranks, strict=True)
+            )
+        ]
+        self.bases = add("bases", (packed_length(sum(self.ranks), mode), d), "int8")
+        self.row_scales = add("row_scales", (n,), "float16")
+        self.basis_scales = add("basis_scales", (sum(self.ranks),), "float32")
+
+    def _add_weights(self, n: int) -> None:
+        """Create all weights of the layer, for a matrix of n rows."""
+        raise NotImplementedError
+
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Store the factors in 8 or 4 bits a number, in place.
+
+        Only weights are quantized; activations stay floating-point numbers. The factors
+        are not trainable any more, until `dequantize`.
+
+        Args:
+            mode: `"int8"` or `"int4"`.
+            type_check: What Keras passes to all layers; without effect.
+            config: Config of Keras for that mode, which a model passes to all layers;
+                what it says about activations and blocks is for stock layers.
+
+        Raises:
+            ValueError: The mode is another one, the layer is not built or is quantized,
+                `config` has a quantizer for weights, or the factors are not finite.
+        """
+        mode = str(mode or getattr(config, "mode", None))
+        _check_mode("mode", mode, tuple(BITS))
+        if getattr(config, "weight_quantizer", None) is not None:
+            raise ValueError(
+                "`config` must have no weight_quantizer for factored layers, which "
+                f"have one scale a row. Received: config={config.get_config()}"
+            )
+        if not self.built or self.quantization:
+            raise ValueError(
+                f"`quantize` needs a layer that is built and not quantized. Received: "
+                f"'{self.name}', built={self.built}, quantization={self.quantization!r}"
+            )
+        coordinates = [_as_floats(u) for u in self.coordinates]
+        bases = np.split(_as_floats(self.bases), np.cumsum(self.ranks)[:-1])
+        if not all(np.isfinite(factor).all() for factor in (*coordinates, *bases)):
+            raise ValueError(
+                f"The factors of layer '{self.name}' must be finite to be quantized. "
+                "They hold NaN or infinite values."
+            )
+        self._exchange_factors(mode, quantize_factors(coordinates, bases, mode))
+
+    def dequantize(self) -> None:
+        """Make the factors trainable floating-point numbers again, in place.
+
+        Raises:
+            ValueError: The layer is not quantized.
+        """
+        if self.quantization is None:
+            raise ValueError(
+                "`dequantize` needs a layer that is quantized. Received: "
+                f"'{self.name}', quantization=None"
+            )
+        dtype = self.variable_dtype
+        coordinates = self._factors.multiplied_coordinates(dtype)
+        store = {f"coordinates_{c}": u for c, u in enumerate(coordinates)}
+        store["bases"] = self._factors.multiplied_bases(dtype)
+        self._exchange_factors(None, store)
+
+    def _exchange_factors(self, mode: str | None, factors: dict[str, Any]) -> None:
+        """Create all weights anew, in the order of a new layer, and fill them."""
+        store: dict[str, Any] = {}
+        self.save_own_variables(store)
+        for name in self._named_factors():
+            del store[name]
+        with replacing_weights(self):
+            self.quantization = mode
+            self._add_weights(sum(self.cluster_sizes))
+        self.load_own_variables(
+            {name: ops.convert_to_numpy(x) for name, x in {**store, **factors}.items()}
+        )
+
+    @property
+    def _factors(self) -> Factors:
+        return Factors(
+            self.coordinates,
+            self.bases,
+            self.ranks,
+            self.quantization,
+            self.row_scales,
+            self.basis_scales,
+        )
+
+    def _named_factors(self) -> dict[str, Any]:
+        """The weights that hold the factors, by the names they are stored under."""
+        named = {f"coordinates_{c}": u for c, u in enumerate(self.coordinates)}
+        named["bases"] = self.bases
+        if self.quantization is not None:
+            named["row_scales"] = self.row_scales
+            named["basis_scales"] = self.basis_scales
+        return named
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the weights, in however few bits; no scales and no ids."""
+        d = self.bases.shape[1]
+        sizes = zip(self.cluster_sizes, self.ranks, strict=True)
+        return sum(rank * (size + d) for size, rank in sizes)
 
     @property
     def assignments(self) -> np.ndarray:
@@ -116,28 +253,30 @@ class FactoredMatrix(keras.Layer):
 
     def _matrix(self) -> Any:
         """The (n, d) matrix, multiplied out."""
-        blocks = [
-            ops.matmul(coordinates, self.bases[start:stop])
-            for coordinates, (start, stop) in zip(
-                self.coordinates, spans(self.ranks), strict=True
-            )
-        ]
+        dtype = self.variable_dtype
+        bases = split(self._factors.multiplied_bases(dtype), self.ranks)
+        coordinates = self._factors.multiplied_coordinates(dtype)
+        blocks = list(map(ops.matmul, coordinates, bases))
         matrix = ops.concatenate(blocks, axis=0)  # rows sorted by cluster
         if self.routing is None:
             return matrix
         return ops.take(matrix, self._positions(self.routing), axis=0)
 
     def save_own_variables(self, store: Any) -> None:
-        for c, coordinates in enumerate(self.coordinates):
-            store[f"coordinates_{c}"] = coordinates
-        store["bases"] = self.bases
+        for name, factor in self._named_factors().items():
+            store[name] = factor
         if self.routing is not None:
             store["assignments"] = self.assignments
 
     def load_own_variables(self, store: Any) -> None:
-        for c, coordinates in enumerate(self.coordinates):
-            coordinates.assign(store[f"coordinates_{c}"])
-        self.bases.assign(store["bases"])
+        names = list(store.keys())
+        if ("row_scales" in names) != (self.quantization is not None):
+            raise ValueError(
+                f"Layer '{self.name}' expects factors as its quantization="
+                f"{self.quantization!r} has them. The stored ones are {names}."
+            )
+        for name, factor in self._named_factors().items():
+            factor.assign(store[name])
         if self.routing is not None:
             assignments = np.asarray(store["assignments"])
             sizes = np.bincount(assignments, minlength=self.num_clusters).tolist()
@@ -163,6 +302,7 @@ class FactoredMatrix(keras.Layer):
             "factors_regularizer": keras.regularizers.serialize(
                 self.factors_regularizer
             ),
+            "quantization": self.quantization,
         }
 
 
@@ -170,6 +310,20 @@ def check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+
+
+def _as_floats(weight: Any) -> np.ndarray:
+    """A weight in float32, or float64 if it has that."""
+    array = ops.convert_to_numpy(weight)
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
+
+
+def _check_mode(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {list(allowed)} for factored layers. "
+            f"Received: {name}={value!r}"
         )
 
 

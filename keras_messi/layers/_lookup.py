@@ -1,11 +1,10 @@
 """Two ways to read rows of a table that is stored as k pairs of factors.
 
-Both take the positions of the rows among all rows sorted by cluster, the coordinates
-`U_c` of shape `(n_c, j_c)`, and the bases, of shape `(j_1 + ... + j_k, d)`, and return
-rows of shape `(*positions.shape, d)`. They agree in values and in gradients.
+Both take the positions of the rows among all rows sorted by cluster, and the factors,
+and return rows of shape `(*positions.shape, d)`. They agree in values and in gradients.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,8 +17,8 @@ from keras_messi.layers._backend import (
     sorted_unique,
     spans,
     split,
-    take_rows,
 )
+from keras_messi.layers._factors import Factors, split_steps, times
 
 Tensor = Any
 
@@ -55,41 +54,41 @@ def is_static() -> bool:
     return _STATIC.get() or keras.backend.backend() not in _DYNAMIC_BACKENDS
 
 
-def rows_by_cluster(
-    positions: Tensor, coordinates: Sequence[Tensor], bases: Tensor, dtype: str
-) -> Tensor:
+def rows_by_cluster(positions: Tensor, factors: Factors, dtype: str) -> Tensor:
     """Multiply each distinct row once, by the basis of its cluster only.
 
     The shapes of the k products depend on the positions.
     """
     distinct, places = sorted_unique(ops.reshape(positions, (-1,)))
-    stretches = spans([table.shape[0] for table in coordinates])
+    stretches = spans(factors.sizes)
     bounds = ops.searchsorted(
         distinct,
         ops.convert_to_tensor([0, *(stop for _, stop in stretches)], distinct.dtype),
     )
+    bases = split(factors.read_bases(dtype), factors.ranks)
+    steps = split_steps(factors.basis_steps(dtype), factors.ranks)
     blocks = []
-    for c, basis in enumerate(split(bases, [u.shape[1] for u in coordinates])):
+    for c, (basis, own_steps) in enumerate(zip(bases, steps, strict=True)):
         own = distinct[bounds[c] : bounds[c + 1]] - stretches[c][0]
-        rows = take_rows(coordinates[c], own)  # gathered first, and cast after
-        blocks.append(ops.matmul(ops.cast(rows, dtype), ops.cast(basis, dtype)))
-    rows = repeat_rows(ops.concatenate(blocks, axis=0), places)
-    return ops.reshape(rows, (*ops.shape(positions), bases.shape[1]))
+        rows = times(factors.read_rows(c, own, dtype), own_steps)
+        blocks.append(ops.matmul(rows, basis))
+    rows = times(ops.concatenate(blocks, axis=0), factors.row_steps_at(distinct, dtype))
+    return ops.reshape(
+        repeat_rows(rows, places), (*ops.shape(positions), bases[0].shape[1])
+    )
 
 
-def rows_wide(
-    positions: Tensor, coordinates: Sequence[Tensor], bases: Tensor, dtype: str
-) -> Tensor:
+def rows_wide(positions: Tensor, factors: Factors, dtype: str) -> Tensor:
     """Multiply by all bases at once, with zeros for those of other clusters."""
     blocks = []
-    for table, (start, stop) in zip(
-        coordinates, spans([table.shape[0] for table in coordinates]), strict=True
-    ):
+    for c, (start, stop) in enumerate(spans(factors.sizes)):
         inside = ops.logical_and(positions >= start, positions < stop)
-        rows = take_rows(table, ops.where(inside, positions - start, 0))
+        rows = factors.read_rows(c, ops.where(inside, positions - start, 0), dtype)
         blocks.append(ops.where(ops.expand_dims(inside, -1), rows, 0))
     wide = ops.concatenate(blocks, axis=-1)  # (..., j_1 + ... + j_k)
     if keras.backend.backend() == "jax":
         # JAX raises no error for an id out of range: its Embedding returns NaN.
         wide = ops.where(ops.expand_dims(positions, -1) < 0, float("nan"), wide)
-    return ops.matmul(ops.cast(wide, dtype), ops.cast(bases, dtype))
+    wide = times(wide, factors.basis_steps(dtype))
+    rows = ops.matmul(wide, factors.read_bases(dtype))
+    return times(rows, factors.row_steps_at(positions, dtype))

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_messi.layers._backend import split, take_rows, transposed_matmul
 from keras_messi.layers._factored import FactoredMatrix, check_positive
+from keras_messi.layers._factors import column, times
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -38,6 +39,9 @@ class MessiDense(FactoredMatrix):
         bias_initializer: Initializer for the bias vector.
         factors_regularizer: Regularizer applied to each `U_c` and to `V`.
         bias_regularizer: Regularizer applied to the bias vector.
+        quantization: None, `"int8"` or `"int4"`: whether the factors are codes of 8 or
+            4 bits a number, with a scale for each row, and not trainable. See also
+            `layer.quantize(mode)` and `layer.dequantize()`.
         activity_regularizer: Regularizer applied to the output.
         bias_constraint: Constraint applied to the bias vector.
 
@@ -94,7 +98,12 @@ class MessiDense(FactoredMatrix):
                 "The last axis of the inputs must have a fixed size. "
                 f"Received: input_shape={input_shape}"
             )
-        self._add_factors(input_dim, self.units, grouped=self.grouped_inputs)
+        self._add_weights(input_dim)
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_dim})
+        self.built = True
+
+    def _add_weights(self, n: int) -> None:
+        self._add_factors(n, self.units, grouped=self.grouped_inputs)
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
@@ -104,11 +113,11 @@ class MessiDense(FactoredMatrix):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_dim})
-        self.built = True
 
     def call(self, inputs: Any) -> Any:
-        x = ops.matmul(self._coordinates_of(inputs), self.bases)
+        dtype = self.compute_dtype
+        x = times(self._coordinates_of(inputs), self._factors.basis_steps(dtype))
+        x = ops.matmul(x, self._factors.read_bases(dtype))
         if self.bias is not None:
             x = ops.add(x, self.bias)  # (..., units)
         if self.activation is not None:
@@ -117,16 +126,21 @@ class MessiDense(FactoredMatrix):
 
     def _coordinates_of(self, inputs: Any) -> Any:
         """Inputs times the coordinates of their clusters: (..., j_1 + ... + j_k)."""
+        dtype = self.compute_dtype
+        steps = self._factors.row_steps(dtype)
+        tables = [
+            self._factors.read_coordinates(c, dtype) for c in range(len(self.ranks))
+        ]
         if self.routing is None:
-            parts = split(inputs, self.cluster_sizes, axis=-1)
-            blocks = map(ops.matmul, parts, self.coordinates)
+            parts = split(times(inputs, steps), self.cluster_sizes, axis=-1)
+            blocks = map(ops.matmul, parts, tables)
             return ops.concatenate(list(blocks), axis=-1)
         # Whole rows of the transposed inputs are gathered, which is faster than single
         # numbers of each input, and the one gather that torch exports to ONNX.
         columns = ops.transpose(ops.reshape(inputs, (-1, inputs.shape[-1])))
         columns = take_rows(columns, self.routing)  # clusters one after another
-        parts = split(columns, self.cluster_sizes)
-        blocks = map(transposed_matmul, parts, self.coordinates)
+        parts = split(times(columns, column(steps)), self.cluster_sizes)
+        blocks = map(transposed_matmul, parts, tables)
         x = ops.concatenate(list(blocks), axis=-1)
         return ops.reshape(x, (*ops.shape(inputs)[:-1], sum(self.ranks)))
 
@@ -134,6 +148,11 @@ class MessiDense(FactoredMatrix):
     def kernel(self) -> Any:
         """The dense kernel of shape `(input_dim, units)`, multiplied out; read-only."""
         return self._matrix()
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the weights, in however few bits; no scales and no ids."""
+        return super().num_parameters + (self.units if self.use_bias else 0)
 
     @staticmethod
     def _positions(routing: Any) -> Any:

@@ -9,6 +9,7 @@ from keras import ops
 from keras_messi._keras_internals import set_mask
 from keras_messi.layers._backend import split, take_rows
 from keras_messi.layers._factored import FactoredMatrix, check_positive
+from keras_messi.layers._factors import times
 from keras_messi.layers._lookup import (
     is_static,
     rows_by_cluster,
@@ -50,6 +51,9 @@ class MessiEmbedding(FactoredMatrix):
         coordinates_initializer: Initializer for the coordinates `U_c`.
         bases_initializer: Initializer for the bases `V_c`.
         factors_regularizer: Regularizer applied to each `U_c` and to all `V_c`.
+        quantization: None, `"int8"` or `"int4"`: whether the factors are codes of 8 or
+            4 bits a number, with a scale for each row, and not trainable. See also
+            `layer.quantize(mode)` and `layer.dequantize()`.
 
     Call arguments:
         inputs: Token ids, or hidden states if `reverse`.
@@ -118,8 +122,11 @@ class MessiEmbedding(FactoredMatrix):
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
         if self.built:  # layers around an embedding build it, whether it is or not
             return
-        self._add_factors(self.input_dim, self.output_dim)
+        self._add_weights(self.input_dim)
         self.built: bool = True
+
+    def _add_weights(self, n: int) -> None:
+        self._add_factors(n, self.output_dim)
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         if reverse:
@@ -136,27 +143,28 @@ class MessiEmbedding(FactoredMatrix):
         return self.lookup == "wide" or is_static()
 
     def _look_up(self, tokens: Any) -> Any:
-        dtype = self.compute_dtype
+        dtype, factors = self.compute_dtype, self._factors
         if self.routing is None:
             rows = ops.take(self.coordinates[0], tokens, axis=0)
-            return ops.matmul(ops.cast(rows, dtype), ops.cast(self.bases, dtype))
+            rows = factors.as_numbers(rows, 0, dtype)
+            rows = times(rows, factors.basis_steps(dtype))
+            rows = ops.matmul(rows, factors.read_bases(dtype))
+            return times(rows, factors.row_steps_at(tokens, dtype))
         # This is where an id out of range is found: what follows could not tell.
         # A table of two axes, as torch exports a look-up in no other to ONNX.
         positions = ops.take(ops.expand_dims(self.routing, 1), tokens, axis=0)
         positions = ops.squeeze(positions, axis=-1)
         read = rows_wide if self._is_wide() else rows_by_cluster
-        return read(positions, self.coordinates, self.bases, dtype)
+        return read(positions, factors, dtype)
 
     def _logits(self, hidden: Any) -> Any:
         """Hidden states times the transposed table."""
-        dtype = self._logits_dtype
+        dtype, factors = self._logits_dtype, self._factors
         states = ops.cast(ops.reshape(hidden, (-1, self.output_dim)), dtype)
         # Transposed, so that the rows of the vocabulary can be gathered whole.
-        x = ops.matmul(ops.cast(self.bases, dtype), ops.transpose(states))
-        blocks = [
-            ops.matmul(ops.cast(u, dtype), own)
-            for u, own in zip(self.coordinates, split(x, self.ranks), strict=True)
-        ]
+        x = ops.matmul(factors.multiplied_bases(dtype), ops.transpose(states))
+        tables = factors.multiplied_coordinates(dtype)
+        blocks = list(map(ops.matmul, tables, split(x, self.ranks)))
         x = ops.concatenate(blocks, axis=0)  # (input_dim, rows), by cluster
         if self.routing is not None:
             x = take_rows(x, self.routing)

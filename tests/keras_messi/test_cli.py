@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from keras_messi import load_model, save_model
+from keras_messi.altered import all_layers
 from keras_messi.cli import main
+from keras_messi.layers import MessiEmbedding
 from tests.keras_messi import models
 
 COMMAND = [str(Path(sys.executable).with_name("keras-messi"))]
@@ -58,6 +60,35 @@ def test_compress_writes_model_and_report_and_prints_the_table(model, tmp_path):
     assert models.outputs_of(small).shape == models.outputs_of(model).shape
 
 
+def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        tensor.name: rng.integers(0, 50, (20, *(n or 7 for n in tensor.shape[1:])))
+        for tensor in model.inputs
+    }
+    np.savez(tmp_path / "inputs.npz", **arrays)
+    options = "--rate 0.6 --num-clusters auto --quantization int8 --filters words"
+    result = run(
+        *("compress", "model.keras", "small.keras", "--calibration", "inputs.npz"),
+        *options.split(),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "row weights" in result.stdout
+    small = load_model(tmp_path / "small.keras")
+    (layer,) = [x for x in all_layers(small) if isinstance(x, MessiEmbedding)]
+    assert layer.quantization == "int8"
+
+
+def test_a_calibration_file_must_hold_arrays(model, tmp_path, capsys):
+    (tmp_path / "inputs.npy").write_text("no array")
+    paths = [str(tmp_path / name) for name in ("model.keras", "small.keras")]
+    data = ["--calibration", str(tmp_path / "inputs.npy")]
+    assert main(["compress", *paths, "--rate", "0.5", *data]) == 1
+    assert "`--calibration` must be a .npy or .npz file" in capsys.readouterr().err
+    assert not (tmp_path / "small.keras").exists()
+
+
 def test_python_m_runs_the_same_command(model, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "keras_messi", "inspect", tmp_path / "model.keras"],
@@ -86,10 +117,35 @@ def test_inspect_forecasts_what_compress_then_writes(model, tmp_path, capsys):
     report = json.loads(Path(report_file).read_text())
     lines = {line.split()[0]: line for line in table.splitlines()}
     for layer in report["replaced"]:
-        assert f" {layer['ranks'][0]} " in lines[layer["path"]]
-        assert f"{layer['bytes_after']:,}" in lines[layer["path"]]
-    assert f" {report['bytes_after']:,} " in lines["all"]
+        *_, rank, size, _, _ = lines[layer["path"]].split()
+        assert min(layer["ranks"]) <= int(rank) <= max(layer["ranks"])
+        assert 0.9 < layer["bytes_after"] / int(size.replace(",", "")) <= 1
+    *_, size, _, _ = lines["all"].split()
+    assert 0.9 < report["bytes_after"] / int(size.replace(",", "")) <= 1
     assert "no rank at this rate" in lines["head"]
+
+
+def test_curve_writes_the_best_models_a_picture_and_a_table(model, tmp_path):
+    options = "--rates 0.5 0.7 --filters words --max-clusters 3 --output found"
+    result = run("curve", "model.keras", *options.split(), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "found"
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "curve.txt").read_text() in result.stdout
+    assert "100%" in result.stderr
+    for rate in ("0.5", "0.7"):
+        path = next(folder.glob(f"rate-{rate}-k-*.keras"))
+        assert load_model(path).count_params() < model.count_params()
+    again = run("curve", "model.keras", *options.split(), cwd=tmp_path)
+    assert again.stdout == result.stdout
+
+
+def test_curve_refuses_a_folder_of_another_search(model, tmp_path, capsys):
+    paths = [str(tmp_path / "model.keras"), "--output", str(tmp_path / "found")]
+    options = ["--filters", "words", "--max-clusters", "1", "--rates"]
+    assert main(["curve", *paths, *options, "0.5"]) == 0
+    assert main(["curve", *paths, *options, "0.6"]) == 1
+    assert "rates=[0.5] there and rates=[0.6] here" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="no LiteRT, no ONNX")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, export, load_model, save_model
+from keras_messi import MessiConfig, compress, export, load_model, quantize, save_model
 from tests.keras_messi import models
 from tests.keras_messi.test_saving import run_python
 
@@ -80,6 +80,16 @@ def test_the_file_computes_what_the_model_computes(small, tmp_path, format):
     x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
     got = RUNNERS[format](exported(small, tmp_path, format), x)
     want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@each_format
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_the_file_of_a_quantized_model_computes_the_same(small, tmp_path, format, mode):
+    model = quantize(small, mode)
+    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
+    got = RUNNERS[format](exported(model, tmp_path, format), x)
+    want = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, export, huggingface
+from keras_messi import MessiConfig, compress, export, huggingface, quantize
 from tests.keras_messi import transformer_models as models
 from tests.keras_messi.test_exporting import litert_interpreter
 from tests.keras_messi.transformer_models import BACKEND
@@ -73,6 +73,16 @@ def test_the_file_computes_what_the_model_computes(small, tmp_path, name):
         x = inputs(*shape)
         got = RUNNERS[name](str(tmp_path / name), x, "logits")
         np.testing.assert_allclose(got, output(small, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_the_file_of_a_quantized_model_computes_the_same(small, tmp_path, name, mode):
+    model = quantize(small, mode)
+    export(model, tmp_path / name)
+    x = inputs(2, 5)
+    got = RUNNERS[name](str(tmp_path / name), x, "logits")
+    np.testing.assert_allclose(got, output(model, x), atol=1e-5)
 
 
 def test_minilm_runs_where_it_was_exported_to(minilm_folder, tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress, save_model
+from keras_messi.calibration import watch_layers
+from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.surgery import find_layers, replace_layers
 from tests.keras_messi.test_saving import run_python
@@ -56,6 +58,19 @@ def test_layers_of_a_backbone_are_found_once_with_readable_paths(backbone):
     assert {"token_embedding", "transformer_layer_5/feedforward_output_dense"} <= (
         set(paths)
     )
+
+
+def test_tied_logits_are_no_look_ups_and_padding_is_not_counted(backbone):
+    task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
+    data = inputs(**MASKED)
+    data["padding_mask"][1, 4:] = 0
+    surgery = family_of(task).surgery
+    places = [x for x in surgery.find_layers(task) if "token_emb" in x.path]
+    [found] = watch_layers(task, surgery, places, data).by_path.values()
+    expected = np.bincount(
+        data["token_ids"][data["padding_mask"] == 1], minlength=30522
+    )
+    assert np.array_equal(found.counts, expected)
 
 
 def test_a_copy_of_a_backbone_keeps_class_and_outputs(backbone):

@@ -1,0 +1,123 @@
+"""Quantized layers in models of transformers."""
+
+import keras
+import numpy as np
+import pytest
+from keras.quantizers import Int4QuantizationConfig, Int8QuantizationConfig
+
+from tests.keras_messi import transformer_models as models
+
+if models.MISSING:
+    pytest.skip(models.MISSING, allow_module_level=True)
+
+from keras_messi import MessiConfig, compress, dequantize, quantize
+from keras_messi.huggingface import SURGERY
+
+from .test_huggingface import run_python
+
+# What torch says of a transpose of one axis in the ReversibleEmbedding of Keras.
+pytestmark = [models.FILTERS, pytest.mark.filterwarnings("ignore:.*use of `x.T`")]
+
+STOCK = {
+    "int8": Int8QuantizationConfig(activation_quantizer=None),
+    "int4": Int4QuantizationConfig(block_size=8),
+}
+
+
+@pytest.fixture(scope="module", params=["BertForMaskedLM", "BertModel"])
+def small(request):
+    model = models.build(request.param, **models.LARGER)
+    config = MessiConfig(rate=0.3, num_clusters=2)
+    return compress(model, config, ["word_embeddings", "dense"])[0]
+
+
+@pytest.fixture(params=["int8", "int4"])
+def mode(request):
+    return request.param
+
+
+def quantized_by_keras(model, mode, part):
+    """A copy with all Dense and Embedding layers in a part quantized by Keras."""
+    layers = {}
+    for place in SURGERY.find_layers(model):
+        kinds = keras.layers.Dense | keras.layers.Embedding
+        if isinstance(place.layer, kinds) and part in place.path:
+            new = type(place.layer).from_config(place.layer.get_config())
+            new.build_from_config(place.layer.get_build_config())
+            new.set_weights(place.layer.get_weights())
+            new.quantize(config=STOCK[mode])
+            layers[place.layer] = new
+    return SURGERY.replace_layers(model, layers)
+
+
+def relative_error(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+def check_reload(model, folder):
+    """Save a model, and check that a fresh process computes the same with it."""
+    model.save_pretrained(folder / "small")
+    code = """
+        import sys, numpy as np
+        from keras_messi.huggingface import from_pretrained
+        from tests.keras_messi import transformer_models as models
+        model = from_pretrained(sys.argv[1])
+        np.save(sys.argv[2], models.outputs_of(model))
+        """
+    result = run_python(code, folder / "small", folder / "y.npy")
+    assert result.returncode == 0, result.stderr
+    assert np.array_equal(np.load(folder / "y.npy"), models.outputs_of(model))
+
+
+def test_factors_are_quantized_and_back(small, mode):
+    quantized = quantize(small, mode)
+    bound = {"int8": 0.05, "int4": 0.5}[mode]
+    before = models.outputs_of(small)
+    assert relative_error(models.outputs_of(quantized), before) < bound
+    assert SURGERY.count_parameters(quantized) == SURGERY.count_parameters(small)
+    assert SURGERY.stored_bytes(quantized) < SURGERY.stored_bytes(small)
+    back = dequantize(quantized)
+    np.testing.assert_allclose(
+        models.outputs_of(back), models.outputs_of(quantized), atol=2e-4
+    )
+    counts = [len(models.trained_weights(model)) for model in (small, back)]
+    assert counts[0] == counts[1]
+    models.train_one_step(back)
+    assert relative_error(models.outputs_of(back), models.outputs_of(quantized)) > 0
+
+
+def test_only_a_part_is_quantized_and_trains_around_it(small, mode):
+    quantized = quantize(small, mode, "word_embeddings")
+    layers = {place.path: place.layer for place in SURGERY.find_layers(quantized)}
+    (words,) = [layer for path, layer in layers.items() if "word_embeddings" in path]
+    modes = [getattr(layer, "quantization", None) for layer in layers.values()]
+    assert words.quantization == mode
+    assert modes.count(mode) == 1
+    models.train_one_step(quantized)
+
+
+@pytest.mark.parametrize("part", ["word_embeddings", "output"])
+def test_layers_are_quantized_by_keras(mode, part):
+    model = models.build("BertForMaskedLM", **models.LARGER)
+    numbers, size = SURGERY.count_parameters(model), SURGERY.stored_bytes(model)
+    quantized = quantized_by_keras(model, mode, part)
+    bound = {"int8": 0.05, "int4": 0.5}[mode]
+    before = models.outputs_of(model)
+    assert 0 < relative_error(models.outputs_of(quantized), before) < bound
+    assert SURGERY.count_parameters(quantized) == numbers
+    assert SURGERY.stored_bytes(quantized) < size
+    models.train_one_step(quantized)
+
+
+def test_both_reload_in_a_fresh_process_bit_for_bit(small, mode, tmp_path):
+    quantized = quantize(small, mode, "word_embeddings")
+    check_reload(quantized_by_keras(quantized, mode, "position"), tmp_path)
+
+
+def test_a_stock_layer_that_keras_quantized_can_be_beside_factored_ones(small, mode):
+    model = quantized_by_keras(small, mode, "position")
+    quantized = quantize(model, mode)
+    bound = {"int8": 0.05, "int4": 0.5}[mode]
+    assert (
+        relative_error(models.outputs_of(quantized), models.outputs_of(model)) < bound
+    )
