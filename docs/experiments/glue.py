@@ -33,8 +33,11 @@ def side_by_side(rate: float) -> list[tuple[str, int, float]]:
     ]
 
 
-def fine_tuned(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
-    """Figures 5, 6, 12, 14 and table 1, and the model that is only trained on."""
+def methods(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
+    """Figures 5, 6, 12, 14 and table 1; without fine-tuning figures 8, 13 and 15.
+
+    The uncompressed model is fine-tuned, too.
+    """
     kinds = [
         ("uncompressed", 1, 0.0),
         *(k for rate in rates for k in side_by_side(rate)),
@@ -42,15 +45,7 @@ def fine_tuned(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
     return [Trial(task, *kind, seed=seed) for task, kind in product(tasks, kinds)]
 
 
-def before(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
-    """Figures 8, 13 and 15."""
-    kinds = [("uncompressed", 1, 0.0)]
-    kinds += [kind for rate in rates for kind in side_by_side(rate)]
-    kinds += [("MESSI", k, rate) for rate in rates for k in (3, 10)]
-    return [Trial(task, *kind, seed=seed) for task, kind in product(tasks, kinds)]
-
-
-def ensemble(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
+def clusters(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
     """Figure 11: several k for each rate; the page chooses by the training score."""
     return [
         Trial(task, "SVD" if k == 1 else "MESSI", k, rate, seed=seed)
@@ -75,12 +70,13 @@ def l1(tasks: list[str], rates: list[float], seed: int) -> list[Trial]:
 
 # The trials of an experiment, and whether they are fine-tuned.
 EXPERIMENTS: dict[str, tuple[Callable[..., list[Trial]], bool]] = {
-    "fine-tuned": (fine_tuned, True),
-    "before": (before, False),
-    "ensemble": (ensemble, True),
+    "fine-tuned": (methods, True),
+    "before": (methods, False),
+    "ensemble": (clusters, True),
+    "ensemble-before": (clusters, False),
     "same-size": (same_size, False),
-    "l1": (l1, False),
-    "l1-fine-tuned": (l1, True),
+    "l1": (l1, True),
+    "l1-before": (l1, False),
 }
 
 

@@ -1,12 +1,6 @@
-"""Trials and what came of them, in files to which rows are appended."""
+"""What is tried on GLUE, and what came of it: the rows of the files."""
 
-import csv
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
+from dataclasses import dataclass
 
 from keras_messi import MessiConfig
 
@@ -54,38 +48,3 @@ class Result:
     score_before: float
     score_after: float = float("nan")
     training_score: float = float("nan")
-
-
-class Rows:
-    """A csv file with a line for each trial that was run."""
-
-    COLUMNS = [field.name for field in (*fields(Trial), *fields(Result))]
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.results = dict(self._read())
-
-    def _read(self) -> Iterator[tuple[Trial, Result]]:
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    yield _parse(Trial, row), _parse(Result, row)
-
-    def complete(self, trials: Iterable[Trial], run: Callable[[Trial], Result]) -> None:
-        """Run what is missing."""
-        missing = [trial for trial in trials if trial not in self.results]
-        for trial in tqdm(missing, mininterval=10):
-            self._append(trial, run(trial))
-
-    def _append(self, trial: Trial, result: Result) -> None:
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if is_new:
-                writer.writerow(self.COLUMNS)
-            writer.writerow([*astuple(trial), *astuple(result)])
-        self.results[trial] = result
-
-
-def _parse(kind: type, row: dict[str, str]) -> Any:
-    return kind(**{field.name: field.type(row[field.name]) for field in fields(kind)})

@@ -1,11 +1,11 @@
-"""The experiments on GLUE: rows, what is read off them, and batches."""
+"""The experiments on GLUE: what is read off their rows, and batches."""
 
 import importlib.util
 
 import numpy as np
 import pytest
 from glue_losses import MESSI, SVD, best_by_training, losses, over_seeds
-from glue_rows import Result, Rows, Trial
+from glue_rows import Result, Trial
 
 BASELINE = Trial("RTE", "uncompressed", 1, 0.0)
 RESULTS = {
@@ -39,18 +39,6 @@ def test_the_ensemble_goes_by_the_training_score():
         Trial("RTE", *SVD, 0.4): 2,
         Trial("RTE", *MESSI, 0.4, seed=1): 3,
     }
-
-
-def test_rows_go_on_where_they_stopped(tmp_path):
-    trials, path = list(RESULTS), tmp_path / "rows.csv"
-    Rows(path).complete(trials[:2], RESULTS.__getitem__)
-    ran = []
-    Rows(path).complete(trials, lambda trial: ran.append(trial) or RESULTS[trial])
-    assert ran == trials[2:]
-    assert Rows(path).results.keys() == RESULTS.keys()
-    np.testing.assert_array_equal(
-        Rows(path).results[trials[-1]].score_after, RESULTS[trials[-1]].score_after
-    )
 
 
 @pytest.mark.skipif(
