@@ -16,8 +16,9 @@ from pathlib import Path
 
 from glue_data import TASKS
 from glue_page import write_page
-from glue_rows import Rows, Trial
+from glue_rows import Result, Trial
 from glue_trials import Runner
+from rows import Rows
 
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "keras_messi_glue"
@@ -90,7 +91,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE)
     arguments = parser.parse_args()
     before_rows, after_rows = (
-        Rows(HERE / f"glue_{name}.csv") for name in ("before", "fine_tuned")
+        Rows(HERE / f"glue_{name}.csv", Trial, Result)
+        for name in ("before", "fine_tuned")
     )
     if arguments.experiment != "page":
         trials_of, fine_tunes = EXPERIMENTS[arguments.experiment]
