@@ -341,8 +341,9 @@ def main() -> None:
         baseline = runner.score("dev")
         save_picture(rows, trials, baseline)
         text = f"Uncompressed: {baseline:.2f}."
-    path = HERE / f"sentence_similarity_{options.question}.txt"
-    path.write_text(f"{text}\n\n{provenance(command)}\n", encoding="utf-8")
+    path = HERE / f"sentence_similarity_{options.question}.md"
+    title = f"# MiniLM on STS-B: {options.question}"
+    path.write_text(f"{title}\n\n{text}\n\n{provenance(command)}\n", encoding="utf-8")
     print(text)
 
 
