@@ -25,10 +25,9 @@ OTHERS = "attention|pooler|position"
 # Share of the word table removed, and bits of both kinds of matrices.
 WAYS = [
     (0.62, "int8", "int8"),
-    (0.82, "int8", "int8"),
-    (0.82, "int4", "int8"),
-    (0.62, "int4", "int4"),
-    (0.82, "int4", "int4"),
+    (0.84, "int8", "int8"),
+    (0.84, "int4", "int8"),
+    (0.84, "int4", "int4"),
 ]
 
 
