@@ -1,6 +1,6 @@
 """Refuse a Keras that is missing or too old, before its names are looked for."""
 
-_OLDEST = (3, 12)
+_OLDEST = (3, 15)
 
 try:
     import keras

@@ -29,6 +29,11 @@ class TokenCounts:
 
     counts: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """Rows of the table."""
+        return len(self.counts)
+
 
 @dataclass(frozen=True, eq=False)
 class InputSample:
@@ -39,6 +44,11 @@ class InputSample:
     """
 
     rows: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Inputs of the layer."""
+        return self.rows.shape[1]
 
 
 Calibration = TokenCounts | InputSample
@@ -85,10 +95,12 @@ def bias_correction(
 
 
 def weights_of_rows(calibration: Calibration) -> np.ndarray:
-    """How much the squared error of each row of a matrix counts."""
+    """How much the squared error of each row of a matrix counts; not all are zero."""
     if isinstance(calibration, TokenCounts):
         return row_weights(calibration.counts)
-    return input_spread(calibration)
+    spread = input_spread(calibration)
+    # Of one row of inputs, or of equal ones, nothing is learned.
+    return spread if spread.any() else np.ones_like(spread)
 
 
 def input_spread(sample: InputSample) -> np.ndarray:

@@ -96,11 +96,7 @@ def compress(
     surgery = family.surgery
     chosen, skipped = _plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
-    known: dict[str, Calibration] = {}
-    if isinstance(calibration_data, CalibrationStatistics):
-        known = calibration_data.by_path
-    elif calibration_data is not None:
-        known = watch_layers(model, surgery, chosen, calibration_data).by_path
+    known = _statistics(model, surgery, chosen, calibration_data)
     numbers = _share(chosen, config, known)
     if not config.quantization:
         chosen, whole = _without_whole(chosen, numbers)
@@ -127,20 +123,12 @@ def compress(
             stacklevel=2,
         )
     layers = {place.path: place.layer for place in surgery.find_layers(small)}
-    report = CompressionReport(
-        replaced=[
-            _describe(place, layers[place.path], compressed[place]) for place in kept
-        ],
-        skipped=skipped,
-        folded=folded,
-        parameters_before=surgery.count_parameters(model),
-        parameters_after=surgery.count_parameters(small),
-        bytes_before=surgery.stored_bytes(model),
-        bytes_after=surgery.stored_bytes(small),
-        file_bytes_before=surgery.saved_size(model),
-        file_bytes_after=surgery.saved_size(small),
+    replaced = [
+        _describe(place, layers[place.path], compressed[place]) for place in kept
+    ]
+    return small, CompressionReport(
+        replaced, skipped, folded, **_sizes(surgery, model, small)
     )
-    return small, report
 
 
 def calibrate(
@@ -182,6 +170,24 @@ def _selected(places: list[Place], filters: Filters) -> list[Place]:
             f"layers are {[place.path for place in places]}"
         )
     return selected
+
+
+def _statistics(
+    model: Any, surgery: Surgery, places: list[Place], data: Any
+) -> dict[str, Calibration]:
+    """What is known of the inputs of layers, by path."""
+    if data is None:
+        return {}
+    if not isinstance(data, CalibrationStatistics):
+        return watch_layers(model, surgery, places, data).by_path
+    for path, layer, _ in places:
+        expected, found = matrix_shape(layer)[0], data.by_path.get(path)
+        if found is not None and found.size != expected:
+            raise ValueError(
+                "`calibration_data` must be of the same model. Received: data on "
+                f"{found.size} inputs or ids at layer '{path}', which has {expected}"
+            )
+    return data.by_path
 
 
 def _replace(
@@ -259,6 +265,20 @@ def _check_any_left(
         raise ValueError(
             f"No layer can be compressed by {config}. The reasons are {reasons}"
         )
+
+
+def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:
+    """The sizes of both models, as the report names them."""
+    measures = {
+        "parameters": surgery.count_parameters,
+        "bytes": surgery.stored_bytes,
+        "file_bytes": surgery.saved_size,
+    }
+    return {
+        f"{name}_{when}": measure(one)
+        for name, measure in measures.items()
+        for when, one in (("before", model), ("after", small))
+    }
 
 
 def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLayer:

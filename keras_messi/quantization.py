@@ -1,4 +1,4 @@
-"""Factored layers of whole models in 8 or 4 bits, and back."""
+"""Layers of whole models in 8 or 4 bits, and back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,21 +9,27 @@ from keras_messi.copying import copy_layer
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.layers._quantized import BITS
+from keras_messi.matrices import has_matrix
 from keras_messi.surgery import Filters, matches
+from keras_messi.whole_layers import quantized_whole
+
+FACTORED = MessiDense | MessiEmbedding
 
 
 def quantize(model: Any, mode: str, filters: Filters = None) -> Any:
-    """A copy of a model with the factors of its factored layers in 8 or 4 bits.
+    """A copy of a model with the weights of some layers in 8 or 4 bits.
 
-    The other layers stay as they are; activations stay floating-point numbers. What is
-    quantized is not trainable any more, until `dequantize`.
+    Without filters these are its factored layers. Dense and Embedding layers of Keras
+    and of transformers that filters select are quantized by Keras, weights only.
+    Activations stay floating-point numbers. What is quantized is not trainable any
+    more; `dequantize` makes factors so again.
 
     Args:
-        model: A built model of Keras or of Hugging Face transformers that holds
-            `MessiDense` or `MessiEmbedding` layers. It is left as it is.
+        model: A built model of Keras or of Hugging Face transformers. It is left as it
+            is.
         mode: `"int8"` or `"int4"`.
-        filters: Which of these layers, as for `keras_messi.compress`; None means all
-            that are not quantized.
+        filters: Which layers, as for `keras_messi.compress`; None means all
+            `MessiDense` and `MessiEmbedding` layers that are not quantized.
 
     Returns:
         A model of the same class.
@@ -44,12 +50,20 @@ def quantize(model: Any, mode: str, filters: Filters = None) -> Any:
     """
     if mode not in BITS:
         raise ValueError(f"`mode` must be one of {list(BITS)}. Received: mode={mode!r}")
-    return _changed(
-        model,
-        filters,
-        lambda layer: layer.quantization is None,
-        lambda layer: layer.quantize(mode),
-    )
+
+    def can_be(layer: keras.Layer) -> bool:
+        if isinstance(layer, FACTORED):
+            return layer.quantization is None
+        return filters is not None and has_matrix(layer) and not layer.quantization_mode
+
+    def quantized(layer: keras.Layer) -> keras.Layer:
+        if not isinstance(layer, FACTORED):
+            return quantized_whole(layer, mode)
+        copy = copy_layer(layer)
+        copy.quantize(mode)
+        return copy
+
+    return _changed(model, filters, can_be, quantized)
 
 
 def dequantize(model: Any, filters: Filters = None) -> Any:
@@ -66,38 +80,36 @@ def dequantize(model: Any, filters: Filters = None) -> Any:
     Raises:
         ValueError: The filters match no such layer.
     """
-    return _changed(
-        model,
-        filters,
-        lambda layer: layer.quantization is not None,
-        lambda layer: layer.dequantize(),
-    )
+
+    def can_be(layer: keras.Layer) -> bool:
+        return isinstance(layer, FACTORED) and layer.quantization is not None
+
+    def dequantized(layer: keras.Layer) -> keras.Layer:
+        copy = copy_layer(layer)
+        copy.dequantize()
+        return copy
+
+    return _changed(model, filters, can_be, dequantized)
 
 
 def _changed(
     model: Any,
     filters: Filters,
     can_be: Callable[[Any], bool],
-    change: Callable[[Any], None],
+    changed: Callable[[Any], keras.Layer],
 ) -> Any:
-    """A copy of a model with a change to the factored layers that can be changed."""
+    """A copy of a model with others for the layers selected that can be changed."""
     surgery = family_of(model).surgery
-    candidates = [
-        place
-        for place in surgery.find_layers(model)
-        if isinstance(place.layer, MessiDense | MessiEmbedding) and can_be(place.layer)
-    ]
+    candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
     chosen = [place for place in candidates if matches(place, filters)]
     if not chosen:
         raise ValueError(
-            f"`filters` must match a factored layer that can be changed. Received: "
+            f"`filters` must match a layer that can be changed. Received: "
             f"filters={filters!r}, and these layers are "
             f"{[place.path for place in candidates]}"
         )
-    new_layers: dict[keras.Layer, keras.Layer] = {}
     for place in chosen:
         if place.obstacle:
             raise ValueError(f"Layer {place.path} can't be changed: {place.obstacle}.")
-        new_layers[place.layer] = copy_layer(place.layer)
-        change(new_layers[place.layer])
+    new_layers = {place.layer: changed(place.layer) for place in chosen}
     return surgery.replace_layers(model, new_layers)

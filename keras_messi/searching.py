@@ -92,8 +92,9 @@ def search(
         config: What to do with each layer; its `num_clusters` is what is searched for.
         score: A function of a compressed model; the higher, the better. It may train
             the model that it is given, which is kept as it leaves it. Without it, the
-            score is one minus the mean relative error of the layers replaced. A trial
-            whose score raises an error, or is not finite, counts as the worst.
+            score is one minus the mean error of the layers replaced: of their outputs
+            if there are calibration data, else of their matrices. A trial whose score
+            raises an error, or is not finite, counts as the worst.
         rates: Shares of the numbers to remove, instead of that of the config.
         filters: Which layers, as for `compress`.
         calibration_data: As for `compress`.
@@ -102,8 +103,8 @@ def search(
         max_trials: The largest number of models for each rate.
         folder: Where to write each trial as it comes, a row of `trials.jsonl`, and the
             best model of each rate. A search with the same arguments goes on from
-            there; that the model, the data and what the score computes are the same,
-            too, is taken for granted.
+            there; that the data, the layers not compressed and what the score computes
+            are the same, too, is taken for granted.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:

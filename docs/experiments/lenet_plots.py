@@ -68,6 +68,7 @@ def save_curves(
     for axes, when in zip(panels, WHEN, strict=True):
         axes.set_title(f"{when} fine-tuning")
         axes.set_xlabel("numbers removed from the hidden layers (%)")
+        axes.set_xticks([100 * rate for rate in rates])
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy lost (points)")
     panels[1].legend()

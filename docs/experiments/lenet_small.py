@@ -148,9 +148,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
     name = f"lenet_small_{asked.experiment}"
-    data, model, images = mnist(), trained_lenet(), "test images"
+    data, model = mnist(), trained_lenet()
+    images = "test images"
     if asked.experiment == "choose":
-        data, images = without_held_out(data), "held-out training images"
+        data = without_held_out(data)
+        images = "held-out training images"
         model = network_to_choose_by(data)
     trials = EXPERIMENTS[asked.experiment]
     rows = Rows(HERE / f"{name}.csv", StoredTrial, StoredResult)
@@ -162,7 +164,7 @@ def main() -> None:
     command = f"lenet_small.py {asked.experiment} --seeds {asked.seeds}"
     text = "\n\n".join(
         [
-            "# LeNet-300-100, as small as it gets",
+            f"# LeNet-300-100 as small as it gets, by {images}",
             f"Points of accuracy lost on the 10,000 {images}, of which the "
             f"uncompressed network gets {100 * baseline:.2f} % right: mean ± standard "
             f"deviation over {asked.seeds} seeds. Numbers and bytes are those of the "

@@ -217,8 +217,8 @@ ROWS = {
 
 
 def choices() -> list[Trial]:
-    """Dampings with 20 subspaces, and numbers of subspaces with one damping."""
-    pairs = [(20, e) for e in (0.2, 0.3, 0.4, 0.5)]
+    """Dampings with 20 subspaces, 0 for none; numbers of subspaces with one damping."""
+    pairs = [(20, e) for e in (0.0, 0.2, 0.3, 0.4, 0.5)]
     pairs += [(k, DAMPING) for k in (5, 10, 40)]
     return [
         Trial("train", "ours", rate, k, "budget", damping, "", 0)
@@ -262,7 +262,8 @@ def grouped(rows: Rows, trials: list[Trial], *fields: str) -> dict[tuple, list[R
 def spread(results: list[Result]) -> str:
     """Mean and standard deviation of the scores."""
     scores = [result.score for result in results]
-    return f"{np.mean(scores):.2f} ± {np.std(scores):.2f} ({len(scores)})"
+    deviation = f" ± {np.std(scores):.2f} ({len(scores)})" if len(scores) > 1 else ""
+    return f"{np.mean(scores):.2f}{deviation}"
 
 
 def format_choices(rows: Rows) -> str:
@@ -341,8 +342,9 @@ def main() -> None:
         baseline = runner.score("dev")
         save_picture(rows, trials, baseline)
         text = f"Uncompressed: {baseline:.2f}."
-    path = HERE / f"sentence_similarity_{options.question}.txt"
-    path.write_text(f"{text}\n\n{provenance(command)}\n", encoding="utf-8")
+    path = HERE / f"sentence_similarity_{options.question}.md"
+    title = f"# MiniLM on STS-B: {options.question}"
+    path.write_text(f"{title}\n\n{text}\n\n{provenance(command)}\n", encoding="utf-8")
     print(text)
 
 

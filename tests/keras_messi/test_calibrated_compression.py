@@ -112,6 +112,34 @@ def test_one_watch_serves_several_compressions(trained_lenet, some_digits):
     assert report == other
 
 
+def test_what_was_found_on_another_model_is_refused(trained_lenet, some_digits):
+    found = calibrate(trained_lenet, some_digits, "fc1")
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30, name="fc1")])
+    with pytest.raises(ValueError, match="of the same model. Received: data on 784"):
+        compress(model, MessiConfig(0.5), calibration_data=found)
+
+
+@pytest.mark.parametrize("scope", ["layer", "model"])
+def test_one_row_of_inputs_teaches_only_the_bias(trained_lenet, some_digits, scope):
+    config = MessiConfig(rate=0.9, num_clusters=2, scope=scope)
+    _, report = compress(
+        trained_lenet, config, HIDDEN, calibration_data=some_digits[:1]
+    )
+    _, plain = compress(trained_lenet, config, HIDDEN)
+    for row, other in zip(report.replaced, plain.replaced, strict=True):
+        assert row.relative_error == pytest.approx(other.relative_error)
+
+
+def test_inputs_that_never_change_cost_nothing():
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(12)])
+    data = rng.normal(size=(64, 40)).astype("float32")
+    data[:, 3:] = 1  # fewer inputs that change than clusters
+    config = MessiConfig(rate=0.5, num_clusters=5)
+    _, report = compress(model, config, calibration_data=data)
+    assert report.replaced[0].output_error < 1e-6
+
+
 def test_a_layer_that_no_batch_reaches_does_without(trained_lenet, some_digits):
     found = calibrate(trained_lenet, some_digits, "fc1")
     _, report = compress(

@@ -119,9 +119,9 @@ def test_inspect_forecasts_what_compress_then_writes(model, tmp_path, capsys):
     for layer in report["replaced"]:
         *_, rank, size, _, _ = lines[layer["path"]].split()
         assert min(layer["ranks"]) <= int(rank) <= max(layer["ranks"])
-        assert 0.9 < layer["bytes_after"] / int(size.replace(",", "")) <= 1
+        assert 0.8 < layer["bytes_after"] / int(size.replace(",", "")) <= 1
     *_, size, _, _ = lines["all"].split()
-    assert 0.9 < report["bytes_after"] / int(size.replace(",", "")) <= 1
+    assert 0.8 < report["bytes_after"] / int(size.replace(",", "")) <= 1
     assert "no rank at this rate" in lines["head"]
 
 

@@ -59,7 +59,25 @@ def test_rank_is_the_largest_that_fits(percent, k):
         ({"rate": 0.5, "num_clusters": 0}, "Received: num_clusters=0"),
         ({"rate": 0.5, "num_clusters": 2.0}, "Received: num_clusters=2.0"),
         ({"rate": 0.5, "num_clusters": True}, "Received: num_clusters=True"),
+        (
+            {"rate": 0.5, "num_clusters": "all"},
+            'or "auto". Received: num_clusters=.all',
+        ),
         ({"rate": 0.5, "seed": -1}, "`seed` must be"),
+        ({"rate": 0.5, "ranks": "equal"}, "`ranks` must be one of 'budget', 'uniform'"),
+        ({"rate": 0.5, "scope": "net"}, "`scope` must be one of .* scope='net'"),
+        ({"rate": 0.5, "quantization": "int2"}, "None, 'int8', 'int4'. .*'int2'"),
+        ({"rate": 0.5, "clustering": "em"}, "`clustering` must be one of"),
+        (
+            {"rate": 0.5, "scope": "model", "ranks": "uniform"},
+            "`scope='model'` takes a rate and `ranks=\"budget\"`",
+        ),
+        ({"rank": 5, "scope": "model"}, "`scope='model'` takes a rate"),
+        ({"rate": 0.5, "clustering": "k-means"}, 'takes `ranks="uniform"`'),
+        (
+            {"rank": 2, "clustering": "k-means", "loss": "l1"},
+            "`clustering='k-means'` takes `loss=\"squared\"`. Received: loss='l1'",
+        ),
     ],
 )
 def test_bad_values_are_named(arguments, message):

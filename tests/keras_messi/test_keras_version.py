@@ -28,7 +28,7 @@ def import_error(folder, keras_source):
 def test_a_keras_that_is_too_old_is_named(version, tmp_path):
     message = import_error(tmp_path, f"__version__ = '{version}'")
     assert message == (
-        f"ImportError: keras_messi needs Keras 3.12 or later. Found Keras {version}: "
+        f"ImportError: keras_messi needs Keras 3.15 or later. Found Keras {version}: "
         "pip install --upgrade keras"
     )
 

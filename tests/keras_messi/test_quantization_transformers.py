@@ -121,3 +121,18 @@ def test_a_stock_layer_that_keras_quantized_can_be_beside_factored_ones(small, m
     assert (
         relative_error(models.outputs_of(quantized), models.outputs_of(model)) < bound
     )
+
+
+def test_layers_that_filters_select_are_quantized_whole(small, mode, tmp_path):
+    model = quantize(small, mode, "query|position")
+    stock = [
+        place.path
+        for place in SURGERY.find_layers(model)
+        if getattr(place.layer, "quantization_mode", None) == mode
+    ]
+    assert stock
+    assert all("query" in path or "position" in path for path in stock)
+    bound = {"int8": 0.05, "int4": 0.5}[mode]
+    found = relative_error(models.outputs_of(model), models.outputs_of(small))
+    assert found < bound
+    check_reload(model, tmp_path)
