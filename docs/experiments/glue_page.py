@@ -1,6 +1,7 @@
 """glue.md and its pictures, from the rows at hand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,34 +57,46 @@ The data are those of GLUE (Wang et al., 2018): CoLA (Warstadt et al., 2018), SS
 
 def write_page(before: Results, after: Results) -> None:
     """Write glue.md and its pictures."""
-    at_once, later = losses(before, "score_before"), losses(after, "score_after")
+    # What was fine-tuned was measured before, too.
+    at_once = losses({**after, **before}, "score_before")
+    later = losses(after, "score_after")
     sections = [
         "# MiniLM on GLUE",
         INTRODUCTION,
-        sizes_table(before),
+        sizes_table({**after, **before}),
         WNLI,
-        "## After fine-tuning",
-        fine_tuned_table(losses(after, "score_before"), later),
-        *picture("glue_fine_tuned", "After 2 epochs of fine-tuning", later),
-        "## Best on the training part",
-        ensemble_table(later, best_by_training(after)),
-        *picture("glue_ensemble", "Best k by the training score", later, after),
-        "## Without fine-tuning",
-        before_table(at_once),
-        *picture("glue_before", "Without fine-tuning", at_once),
-        "## As many numbers as before, k = 7",
-        same_size_table(before),
-        "## Distances and squared distances",
-        l1_table(at_once, later),
+        *section(
+            "After fine-tuning",
+            fine_tuned_table(losses(after, "score_before"), later),
+            picture("glue_fine_tuned", "After 2 epochs of fine-tuning", later),
+        ),
+        *section(
+            "Best k by the training score",
+            ensemble_table(later, best_by_training(after)),
+            picture("glue_ensemble", "Best k by the training score", later, after),
+        ),
+        *section(
+            "Without fine-tuning",
+            before_table(at_once),
+            picture("glue_before", "Without fine-tuning", at_once),
+        ),
+        *section("As many numbers as before, k = 7", same_size_table(before)),
+        *section("Distances and squared distances", l1_table(at_once, later)),
         DATA,
         provenance("python docs/experiments/glue.py"),
     ]
     (HERE / "glue.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
+def section(title: str, table: str, picture: str = "") -> list[str]:
+    """A section, if its table has rows."""
+    parts = [f"## {title}", table, picture] if table else []
+    return [part for part in parts if part]
+
+
 def picture(
     name: str, title: str, lost: Losses, ensemble_of: Results | None = None
-) -> list[str]:
+) -> str:
     """Draw the curves, if any task has one, and say where they are."""
     curves = {
         trial: points
@@ -91,10 +104,10 @@ def picture(
         if len(rates_of(lost, trial.task)) > 1
     }
     if not curves:
-        return []
+        return ""
     best = best_by_training(ensemble_of) if ensemble_of else None
     save_curves(curves, HERE / f"{name}.png", title, best)
-    return [f"![{title}: points lost by task and rate]({name}.png)"]
+    return f"![{title}: points lost by task and rate]({name}.png)"
 
 
 def cell(points: list[float]) -> str:
@@ -106,7 +119,10 @@ def cell(points: list[float]) -> str:
 
 
 def markdown(heading: list[str], rows: Iterable[list[str]]) -> str:
-    """A table."""
+    """A table; nothing, if it has no rows."""
+    rows = list(rows)
+    if not rows:
+        return ""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -114,11 +130,13 @@ def markdown(heading: list[str], rows: Iterable[list[str]]) -> str:
 def groups_of_tasks(lost: Losses) -> list[tuple[str, list[str]]]:
     """What the rows of a table are of: each task, then averages."""
     present = [name for name in TASKS if any(trial.task == name for trial in lost)]
-    groups = [(name, [name]) for name in present]
-    if len(present) == len(TASKS):
-        others = [name for name in TASKS if name != "WNLI"]
-        groups += [("average of six", present), ("average without WNLI", others)]
-    return groups
+    averages = {
+        "average of six": list(TASKS),
+        "average without WNLI": [name for name in TASKS if name != "WNLI"],
+    }
+    return [(name, [name]) for name in present] + [
+        (name, tasks) for name, tasks in averages.items() if set(tasks) <= set(present)
+    ]
 
 
 def sizes_table(results: Results) -> str:
@@ -166,17 +184,24 @@ def fine_tuned_table(at_once: Losses, later: Losses) -> str:
 
 def ensemble_table(later: Losses, best: Losses) -> str:
     """Points lost after fine-tuning by the k of the best training score, seed 0."""
-    rows = [
-        [
-            trial.task,
-            f"{100 * trial.rate:g} %",
-            f"{trial.num_clusters}",
-            f"{points:.2f}",
-            cell(over_seeds(later, [trial.task], SVD, rate=trial.rate)),
-        ]
-        for trial, points in sorted(best.items(), key=lambda x: (x[0].task, x[0].rate))
-        if trial.seed == 0
-    ]
+    rows = []
+    for trial, points in best.items():
+        tried = {
+            other.num_clusters
+            for other in later
+            if replace(other, method="", num_clusters=0)
+            == replace(trial, method="", num_clusters=0)
+            and other.method in ("SVD", "MESSI")
+        }
+        rows.append(
+            [
+                trial.task,
+                f"{100 * trial.rate:g} %",
+                f"{trial.num_clusters} of {', '.join(map(str, sorted(tried)))}",
+                f"{points:.2f}",
+                cell(over_seeds(later, [trial.task], SVD, rate=trial.rate)),
+            ]
+        )
     return markdown(["", "removed", "best k", "points lost", "SVD"], rows)
 
 
@@ -226,6 +251,7 @@ def l1_table(at_once: Losses, later: Losses) -> str:
                 cells = [
                     cell(over_seeds(lost, [task], kind, rank=j)) for j in RANKS_OF_L1
                 ]
-                rows.append([loss, task, f"{k}", f"{epochs}", *cells])
+                if any(cells):
+                    rows.append([loss, task, f"{k}", f"{epochs}", *cells])
     heading = ["loss", "", "k", "epochs", *(f"j = {j}" for j in RANKS_OF_L1)]
     return markdown(heading, rows)
