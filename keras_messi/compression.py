@@ -151,10 +151,11 @@ def calibrate(
     Example:
 
     >>> import keras, keras_messi, numpy as np
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> layer = keras.layers.Dense(4, name="head")
+    >>> model = keras.Sequential([keras.Input((8,)), layer])
     >>> found = keras_messi.calibrate(model, np.ones((2, 8)))
     >>> list(found.by_path)
-    ['dense']
+    ['head']
     """
     surgery = family_of(model).surgery
     places = _selected(surgery.find_layers(model), filters)
