@@ -37,7 +37,8 @@ def save_curves(
     tasks = list(dict.fromkeys(trial.task for trial in lost))
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(3.7 * columns + 1.8, 3.2 * rows), layout="constrained")
+    size = 3.7 * columns + 1.8, 3.2 * rows
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, task in zip(panels.flat, tasks, strict=False):
         for kind, style in STYLES.items():
