@@ -341,7 +341,10 @@ def main() -> None:
         rows.complete(trials, runner.run)
         baseline = runner.score("dev")
         save_picture(rows, trials, baseline)
-        text = f"Uncompressed: {baseline:.2f}."
+        picture = (
+            "![Correlation lost against the share removed](sentence_similarity.png)"
+        )
+        text = f"Uncompressed: {baseline:.2f}.\n\n{picture}"
     path = HERE / f"sentence_similarity_{options.question}.md"
     title = f"# MiniLM on STS-B: {options.question}"
     path.write_text(f"{title}\n\n{text}\n\n{provenance(command)}\n", encoding="utf-8")
