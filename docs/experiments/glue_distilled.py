@@ -123,7 +123,10 @@ def main() -> None:
         runner.take(task)
         baselines[task.name] = runner.baseline
     sizes = ", ".join(f"{x.name} {x.num_examples}" for x in TASKS.values())
-    command = f"python docs/experiments/glue_distilled.py --seeds {options.seeds}"
+    command = (
+        f"python docs/experiments/glue_distilled.py --seeds {options.seeds} "
+        f"--methods {' '.join(options.methods)}"
+    )
     text = "\n\n".join(
         [
             "# GLUE, distilled",
