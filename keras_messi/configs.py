@@ -17,8 +17,8 @@ class MessiConfig:
         rate: Share of the numbers to remove, between 0 and 1: the compression rate of
             the paper.
         num_clusters: Number of subspaces k, 1 for the singular value decomposition, or
-            "auto": of 1, 2, 5, 10 and 20 the first after which the error of the layer
-            no longer falls.
+            "auto": for each layer a few up to 32 are tried by bisection, and the one
+            of the least error stays.
         rank: Dimension j of every subspace, instead of a rate and of `ranks`.
         ranks: "budget" gives each subspace of a layer its own dimension, so that
             the numbers kept leave the least error. "uniform" gives all of them the
