@@ -20,7 +20,9 @@ def distill(teacher, student, losses, x, y=None, *, share_of_y=0.0, epochs):
     distiller = Distiller(teacher, student, losses, student_loss_weight=share_of_y)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.Adam(1e-3), loss=loss)
-    return distiller.fit(x, y, epochs=epochs, verbose=0).history
+    history = distiller.fit(x, y, epochs=epochs, verbose=0).history
+    teacher.trainable = True  # the distiller froze it
+    return history
 
 
 def softmax(logits, temperature):
