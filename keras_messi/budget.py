@@ -42,8 +42,7 @@ def make_offer(
     counts = [1, 2, 5] if config.num_clusters == "auto" else [config.num_clusters]
     options = [replace(config, num_clusters=k) for k in counts]
     fitting = [x for x in options if x.rank_for(n, d)] or options[:1]
-    own = int(config.kept * matrix.size)
-    factors = factorize(matrix, fitting[-1], numbers=own, weights=weights)
+    factors = factorize(matrix, fitting[-1], weights=weights)
     scales = np.ones(n) if weights is None else np.sqrt(weights)
     return _offer_of(factors, matrix * scales[:, np.newaxis])
 

@@ -242,7 +242,7 @@ def _share(
         weights = None if own is None else weights_of_rows(own)
         offers[path] = make_offer(matrix, config, weights)
         size += matrix.size
-    return share_numbers(offers, int(config.kept * size))
+    return share_numbers(offers, config.numbers_for(size))
 
 
 def _without_whole(

@@ -20,8 +20,9 @@ from keras_messi.configs import MessiConfig
 from keras_messi.factorization import Factors, factorize
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.matrices import (
-    WEIGHTS,
     has_matrix,
+    kind_with_matrix,
+    matrix_name,
     plain_type,
     read_matrix,
 )
@@ -55,8 +56,8 @@ class Compressed(NamedTuple):
     @property
     def error(self) -> float:
         """What counts: the error of the outputs, if it is known."""
-        known = self.output_error is not None
-        return self.output_error if known else self.relative_error  # type: ignore[return-value]
+        known = self.output_error
+        return self.relative_error if known is None else known
 
 
 def compress_layer(
@@ -99,12 +100,7 @@ def _keep_whole(
     """All numbers of a layer, in fewer bits."""
     assert config.quantization is not None
     new = quantized_whole(layer, config.quantization)
-    approximation = multiplied_out(new)
-    found = Compressed(new, _relative_error(matrix, approximation))
-    if calibration is None:
-        return found
-    error = output_error(calibration, matrix, approximation)
-    return found._replace(output_error=error, plain_output_error=error)
+    return _measured(new, matrix, multiplied_out(new), calibration)
 
 
 def _with_best_k(
@@ -132,7 +128,7 @@ def _most_clusters(
     """The largest k of which each cluster can have a direction."""
     n, d = shape
     if config.rank is None:
-        n = min(n, ((numbers or int(config.kept * n * d)) - n) // d)
+        n = min(n, ((numbers or config.numbers_for(n * d)) - n) // d)
     return min(n, MAX_CLUSTERS)
 
 
@@ -150,15 +146,25 @@ def _fit(
     new = COMPRESSORS[type(config), plain_type(layer)](layer, factors)
     if config.quantization:
         new.quantize(config.quantization)
-    approximation = keras.ops.convert_to_numpy(getattr(new, _matrix_of(layer)))
+    approximation = keras.ops.convert_to_numpy(getattr(new, matrix_name(layer)))
+    found = _measured(new, matrix, approximation, calibration)
+    if isinstance(calibration, InputSample) and layer.use_bias:
+        return _corrected(found, calibration, matrix, approximation)
+    return found
+
+
+def _measured(
+    new: keras.Layer,
+    matrix: np.ndarray,
+    approximation: np.ndarray,
+    calibration: Calibration | None,
+) -> Compressed:
+    """A new layer with the errors of its matrix and, if they can be known, outputs."""
     found = Compressed(new, _relative_error(matrix, approximation))
     if calibration is None:
         return found
     error = output_error(calibration, matrix, approximation)
-    found = found._replace(output_error=error, plain_output_error=error)
-    if isinstance(calibration, InputSample) and layer.use_bias:
-        return _corrected(found, calibration, matrix, approximation)
-    return found
+    return found._replace(output_error=error, plain_output_error=error)
 
 
 def _corrected(
@@ -239,10 +245,6 @@ def is_supported(layer: keras.Layer, config: Any) -> bool:
     return (type(config), plain_type(layer)) in COMPRESSORS
 
 
-def _matrix_of(layer: keras.Layer) -> str:
-    return WEIGHTS[plain_type(layer)]
-
-
 def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] | None:
     """Why a layer can't be compressed, as (reason, detail); None if it can.
 
@@ -255,7 +257,7 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
         return SkipReason.NOT_SUPPORTED, "its reverse projection is not tied"
     if layer.quantization_mode or layer.lora_enabled:
         return SkipReason.QUANTIZED, ""
-    weight = _matrix_of(layer)
+    weight = matrix_name(layer)
     if getattr(layer, f"{weight}_constraint") is not None:
         return SkipReason.CONSTRAINED, f"the factors can't keep that of the {weight}"
     matrix = read_matrix(layer)
@@ -268,7 +270,7 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
 
 
 def _why_not_supported(layer: keras.Layer) -> str:
-    base = next((base for base in WEIGHTS if isinstance(layer, base)), None)
+    base = kind_with_matrix(layer)
     return f"a {base.__name__} with code of its own" if base else ""
 
 
@@ -304,7 +306,7 @@ def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
     """
     k, rank = int(config.num_clusters), config.rank_for(n, d)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    numbers = rank * (n + k * d) if config.is_uniform else int(config.kept * n * d)
+    numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
     if config.quantization is None:
         return numbers * itemsize + ids
     # Half a byte more for each row that ends in half a byte, and a scale each.

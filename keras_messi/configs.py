@@ -97,6 +97,10 @@ class MessiConfig:
         # Not its binary neighbour: 1 - 0.9 is a tenth.
         return 1 - Fraction(float(self.rate or 0)).limit_denominator(10**6)
 
+    def numbers_for(self, size: int) -> int:
+        """Numbers to keep of so many."""
+        return floor(self.kept * size)
+
     def rank_for(self, n: int, d: int) -> int:
         """Equal rank for an (n, d) matrix; 0 if the rate allows none.
 

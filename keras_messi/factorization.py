@@ -65,7 +65,7 @@ def factorize(
         labels = _cluster(matrix, config, weights)
         ranks = [config.rank_for(*matrix.shape)] * int(config.num_clusters)
     else:
-        numbers = numbers or int(config.kept * matrix.size)
+        numbers = numbers or config.numbers_for(matrix.size)
         labels, ranks = _cluster_under_budget(matrix, config, numbers, weights)
     kept, assignments = np.unique(labels, return_inverse=True)
     coordinates, bases = [], []

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 # Name of the weight that is the matrix; its rows stand for inputs or tokens.
-WEIGHTS: dict[type, str] = {
+_NAMES: dict[type, str] = {
     keras.layers.Dense: "kernel",
     keras.layers.Embedding: "embeddings",
     keras.layers.ReversibleEmbedding: "embeddings",
@@ -28,7 +28,17 @@ def _has_code(cls: type) -> bool:
 
 def has_matrix(layer: keras.Layer) -> bool:
     """Whether the layer is built and of a type whose matrix can be factored."""
-    return plain_type(layer) in WEIGHTS and layer.built
+    return plain_type(layer) in _NAMES and layer.built
+
+
+def kind_with_matrix(layer: keras.Layer) -> type | None:
+    """The class with a matrix that a layer is of, be it with code of its own."""
+    return next((kind for kind in _NAMES if isinstance(layer, kind)), None)
+
+
+def matrix_name(layer: keras.Layer) -> str:
+    """Name of the weight that is the matrix of a layer."""
+    return _NAMES[plain_type(layer)]
 
 
 def read_matrix(layer: keras.Layer) -> np.ndarray:
@@ -44,4 +54,4 @@ def matrix_shape(layer: keras.Layer) -> tuple[int, int]:
 
 
 def _matrix(layer: keras.Layer) -> Any:
-    return getattr(layer, WEIGHTS[plain_type(layer)])
+    return getattr(layer, matrix_name(layer))

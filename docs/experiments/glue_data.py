@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import tf_keras
@@ -92,13 +93,13 @@ class Batches(tf_keras.utils.Sequence):
 
 def load(task: Task, part: str, at_most: int | None = None) -> Batches:
     """The train or dev part of a task, or so many examples of it drawn at random."""
-    rows = _read(task, part)
+    rows = read_rows(task, part)
     if at_most is not None and at_most < len(rows):
         chosen = np.random.default_rng(0).choice(len(rows), at_most, replace=False)
         rows = [rows[i] for i in np.sort(chosen)]
     texts = [tuple(row[column] for column in task.text_columns) for row in rows]
     labels = [row[task.label_column] for row in rows]
-    examples = _tokenizer().encode_batch(
+    examples = tokenizer(MAX_LENGTH).encode_batch(
         [text if len(text) > 1 else text[0] for text in texts]
     )
     if task.label_names:
@@ -106,7 +107,8 @@ def load(task: Task, part: str, at_most: int | None = None) -> Batches:
     return Batches(examples, np.array(labels, np.float32))
 
 
-def _read(task: Task, part: str) -> list[list[str]]:
+def read_rows(task: Task, part: str) -> list[list[str]]:
+    """The examples of a part of a task as they stand in its file."""
     path = data_folder() / "glue" / task.name / f"{part}.tsv"
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -114,10 +116,11 @@ def _read(task: Task, part: str) -> list[list[str]]:
 
 
 @cache
-def _tokenizer():
+def tokenizer(max_length: int) -> Any:
+    """The tokenizer of MiniLM, which cuts texts off after so many word pieces."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_LENGTH)
-    return tokenizer
+    found = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    found.no_padding()
+    found.enable_truncation(max_length)
+    return found

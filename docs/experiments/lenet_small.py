@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from lenet_trials import Result, Trial, count_numbers, fine_tuned
+from lenet_trials import Result, Trial, fine_tuned
 from provenance import provenance
 from real_data import mnist, trained_lenet
 from rows import Rows
@@ -26,6 +26,7 @@ from rows import Rows
 from keras_messi import quantize
 from keras_messi.demo import Digits, accuracy, lenet_300_100, train
 from keras_messi.families import family_of
+from keras_messi.report import count_parameters
 
 HERE = Path(__file__).parent
 HELD_OUT = 10_000
@@ -48,7 +49,7 @@ class StoredResult(Result):
 def run(model: keras.Model, data: Digits, trial: StoredTrial) -> StoredResult:
     """Compress both hidden layers, fine-tune, store, and measure what is stored."""
     small, before = fine_tuned(model, data, trial)
-    numbers = count_numbers(small)
+    numbers = count_parameters(small)
     if trial.mode != "float32":
         small = quantize(small, trial.mode)
     return StoredResult(

@@ -7,6 +7,7 @@ import keras
 
 from keras_messi import MessiConfig, compress
 from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill, train
+from keras_messi.report import count_parameters
 
 EPOCHS = 2
 
@@ -71,9 +72,4 @@ def run(model: keras.Model, data: Digits, trial: Trial) -> Result:
     """Compress both hidden layers, fine-tune, and measure before and after."""
     small, before = fine_tuned(model, data, trial)
     after = accuracy(small, data.x_test, data.y_test)
-    return Result(count_numbers(small), before, after)
-
-
-def count_numbers(model: keras.Model) -> int:
-    """Numbers in the trainable weights: no cluster ids."""
-    return sum(int(keras.ops.size(weight)) for weight in model.trainable_weights)
+    return Result(count_parameters(small), before, after)

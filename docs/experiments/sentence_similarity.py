@@ -11,7 +11,6 @@ on where the first one stopped.
 """
 
 import argparse
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +20,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from glue_data import TASKS, read_rows, tokenizer
 from provenance import provenance
-from real_data import data_folder, minilm_folder
+from real_data import minilm_folder
 from rows import Rows
 from scipy.stats import spearmanr
 from word_table import embedding_model
@@ -34,15 +34,7 @@ from keras_messi.huggingface import from_pretrained
 HERE = Path(__file__).parent
 NUM_TRAINING_PAIRS = 1500
 RATES = (0.4, 0.6, 0.8, 0.9, 0.95)
-# The columns of texts in the training parts, and whether they have a header.
-TEXTS = {
-    "STS-B": ((7, 8), True),
-    "MRPC": ((3, 4), True),
-    "RTE": ((1, 2), True),
-    "WNLI": ((1, 2), True),
-    "SST-2": ((0,), True),
-    "CoLA": ((3,), False),
-}
+MAX_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ class Pairs:
     """Pairs of sentences that people rated, in batches of similar length."""
 
     def __init__(self, part: str, at_most: int | None = None):
-        rows = read(part, "STS-B")[1 : at_most and at_most + 1]
+        rows = read_rows(TASKS["STS-B"], part)[:at_most]
         self.ratings = np.array([float(row[9]) for row in rows])
         ids = tokens([row[7] for row in rows] + [row[8] for row in rows])
         self.size = len(ids)
@@ -96,26 +88,9 @@ class Pairs:
         return 100 * spearmanr(np.sum(first * second, axis=1), self.ratings).statistic
 
 
-def read(part: str, task: str) -> list[list[str]]:
-    """The rows of a part of a GLUE task."""
-    path = data_folder() / "glue" / task / f"{part}.tsv"
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-@cache
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(128)
-    return tokenizer
-
-
 def tokens(texts: list[str]) -> list[list[int]]:
     """Word pieces of texts."""
-    return [x.ids for x in _tokenizer().encode_batch(texts)]
+    return [x.ids for x in tokenizer(MAX_LENGTH).encode_batch(texts)]
 
 
 def pad(ids: list[list[int]]) -> dict[str, np.ndarray]:
@@ -132,9 +107,9 @@ def pad(ids: list[list[int]]) -> dict[str, np.ndarray]:
 def training_counts(vocabulary: int) -> np.ndarray:
     """How often each word piece occurs in the training texts of six GLUE tasks."""
     counts = np.zeros(vocabulary, np.int64)
-    for task, (columns, has_header) in TEXTS.items():
-        rows = read("train", task)[has_header:]
-        texts = [row[c] for row in rows for c in columns if len(row) > c]
+    for task in TASKS.values():
+        rows = read_rows(task, "train")
+        texts = [row[c] for row in rows for c in task.text_columns]
         found = np.concatenate([np.asarray(x, np.int64) for x in tokens(texts)])
         counts += np.bincount(found, minlength=vocabulary)
     return counts
