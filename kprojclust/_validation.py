@@ -19,6 +19,8 @@ __all__ = [
     "Real",
     "StrOptions",
     "check_bases",
+    "check_centers",
+    "check_codes",
     "check_labels",
     "check_max_parameters",
     "check_n_components",
@@ -128,3 +130,30 @@ def check_bases(init, n_clusters, n_features, dtype):
                 f"Got shape {basis.shape}."
             )
     return [np.linalg.qr(basis.T)[0].T for basis in bases]
+
+
+def check_centers(init, n_clusters, n_features, dtype):
+    """Centres to start from, of the given dtype."""
+    centers = check_array(init, dtype=dtype, copy=True, input_name="init")
+    if centers.shape != (n_clusters, n_features):
+        raise ValueError(
+            f"init must have one centre per cluster, shape ({n_clusters}, "
+            f"{n_features}). Got shape {centers.shape}."
+        )
+    return centers
+
+
+def check_codes(codes, n_subvectors, n_codewords):
+    """Codes as an ndarray of whole numbers of shape (n_samples, n_subvectors)."""
+    codes = check_array(codes, dtype=None, input_name="codes")
+    if codes.shape[1] != n_subvectors or codes.dtype.kind not in "iu":
+        raise ValueError(
+            f"codes must be whole numbers of shape (n_samples, {n_subvectors}). "
+            f"Got {codes.dtype} of shape {codes.shape}."
+        )
+    if codes.min() < 0 or codes.max() >= n_codewords:
+        raise ValueError(
+            f"codes must lie between 0 and n_codewords - 1 = {n_codewords - 1}. "
+            f"Got codes from {codes.min()} to {codes.max()}."
+        )
+    return codes
