@@ -11,6 +11,10 @@ from kprojclust._moves import move_centers
 # An iteration looks after its empty clusters so many times.
 _MAX_ROUNDS = 5
 
+# How far centres go beyond the means of their rows, in steps. They tend to be on the
+# way there for several iterations.
+_BEYOND = 0.8
+
 
 class Filled(NamedTuple):
     """A state after empty clusters were looked after, and what that took."""
@@ -57,15 +61,22 @@ class PartitionPolicy(Policy):
     caution = 0.6
 
     def refit(self, problem, state, caution):
-        """Means, some of which moved."""
-        return self.relocate(problem, state, caution)[0]
-
-    def relocate(self, problem, state, caution=1.0):
-        """See `move_centers`."""
+        """Means, some of which moved; at first the others go beyond."""
         means = _means(problem, state)
-        return move_centers(
-            problem.X, problem.row_weights, state.labels, means, caution
-        )
+        centers, _ = self._moved(problem, state, means, caution)
+        if caution < 1:
+            stay = np.all(centers == means, axis=1)
+            centers[stay] += _BEYOND * (means - state.centers)[stay]
+        return centers
+
+    def relocate(self, problem, state):
+        """See `move_centers`."""
+        return self._moved(problem, state, _means(problem, state), 1.0)
+
+    @staticmethod
+    def _moved(problem, state, means, caution):
+        weights = problem.row_weights
+        return move_centers(problem.X, weights, state.labels, means, caution)
 
 
 class FarthestPolicy(Policy):

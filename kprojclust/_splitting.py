@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils.extmath import row_norms
 
+from kprojclust._axes import main_axes
 from kprojclust._distances import squared_distances
 from kprojclust._subspaces import fit_flat, residuals
 
@@ -107,7 +108,7 @@ def _far_half(X, row_weights, n_components, affine):
     """Mask of the rows beyond the weighted median along the residuals' main axis."""
     flat = fit_flat(X, row_weights, n_components, affine)
     left = residuals(X, flat)
-    axis = fit_flat(left, row_weights, 1).components[0]
+    axis = main_axes(left, row_weights, np.zeros(len(X), np.intp), 1)[0]
     energies = row_norms(X - flat.mean, squared=True)
     share = (left @ axis) ** 2 / np.where(energies > 0, energies, 1)
     order = np.argsort(share, kind="stable")

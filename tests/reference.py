@@ -64,3 +64,56 @@ def paper_rank(rate, n, d, k):
     while 100 * (j + 1) * (n + k * d) <= (100 - rate) * n * d:
         j += 1
     return j
+
+
+def kmeans(X, sample_weight, centers, n_iter):
+    """Lloyd's loop from given centres; no cluster may become empty.
+
+    Returns the labels, their centres, and the objective of each iteration.
+    """
+    objectives, labels = [], None
+    for _ in range(n_iter):
+        if labels is not None:
+            centers = np.array(
+                [
+                    np.average(
+                        X[labels == c], axis=0, weights=sample_weight[labels == c]
+                    )
+                    for c in range(len(centers))
+                ]
+            )
+        squared = np.array([[np.sum((x - c) ** 2) for c in centers] for x in X])
+        labels = squared.argmin(axis=1)
+        objectives.append(float(sample_weight @ squared.min(axis=1)))
+    return labels, centers, objectives
+
+
+def best_move(X, labels, victim, heir, donor):
+    """Centres, and the objective with these labels, after one move of a centre.
+
+    The victim's rows go to the heir, and the donor's are cut across the main axis.
+    """
+    labels = labels.copy()
+    labels[labels == victim] = heir
+    own = np.flatnonzero(labels == donor)
+    centred = X[own] - X[own].mean(axis=0)
+    axis = np.linalg.svd(centred)[2][0]
+    labels[own[centred @ axis > 0]] = victim
+    centers = np.array([X[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+    return centers, float(np.sum((X - centers[labels]) ** 2))
+
+
+def product_codes(X, codebooks):
+    """Number of the nearest codeword of each part of each row."""
+    size = codebooks.shape[2]
+    return np.array(
+        [
+            [
+                np.argmin(
+                    [np.sum((x[m * size : (m + 1) * size] - b) ** 2) for b in book]
+                )
+                for m, book in enumerate(codebooks)
+            ]
+            for x in X
+        ]
+    )
