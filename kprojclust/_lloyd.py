@@ -13,6 +13,13 @@ class Problem(NamedTuple):
     X: np.ndarray  # (n_samples, n_features)
     row_weights: np.ndarray  # (n_samples,)
 
+    def sample(self, n_rows, random_state):
+        """So many rows of it at random, in their order; of positive weight first."""
+        order = random_state.permutation(len(self.X))
+        order = order[np.argsort(self.row_weights[order] == 0, kind="stable")]
+        rows = np.sort(order[:n_rows])
+        return Problem(self.X[rows], self.row_weights[rows])
+
 
 class State(NamedTuple):
     """Rows dealt out to the centres nearest to them."""

@@ -31,6 +31,9 @@ from kprojclust._validation import (
     fit_context,
 )
 
+# From so many rows a cluster on, the first iterations look at half as many.
+_MANY = 256
+
 
 class PartitioningGuidedKMeans(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
@@ -91,8 +94,8 @@ class PartitioningGuidedKMeans(
         Only with ``empty_clusters="perturb"``.
 
     random_state : int, RandomState instance or None, default=None
-        Randomness of "k-means++", "random" and "perturb". Pass an int for reproducible
-        output.
+        Randomness of "k-means++", "random" and "perturb", and of the sample where rows
+        are many. Pass an int for reproducible output.
 
     Attributes
     ----------
@@ -113,7 +116,7 @@ class PartitioningGuidedKMeans(
         For each iteration ``n_empty_before`` and ``n_empty_after`` empty clusters were
         looked after, in ``n_rounds``, with ``n_e_steps`` passes over all distances
         beyond the one of the iteration, and the ``objective``, of which a step that
-        raised it was taken back.
+        raised it was taken back; of a sample, first, where rows are many.
 
     n_iter_ : int
         Number of iterations.
@@ -145,7 +148,9 @@ class PartitioningGuidedKMeans(
     by 0.8 of the step there.
 
     Distances are those of :func:`sklearn.metrics.pairwise_distances_argmin_min`,
-    O(n k d) in an iteration; all else is O(n d + k^2 d).
+    O(n k d) in an iteration; all else is O(n d + k^2 d). Where there are more than 256
+    rows for each cluster, a random sample of 128 for each is clustered first, and all
+    rows from the centres found.
 
     References
     ----------
@@ -226,14 +231,7 @@ class PartitioningGuidedKMeans(
         random_state = check_random_state(self.random_state)
         atoms = self._atoms(X, weights)
         problem = Problem(atoms.X, atoms.weights)
-        run = run_lloyd(
-            problem,
-            self._start(problem, random_state),
-            self._policy(),
-            random_state,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
+        run = self._run(problem, random_state)
         self._store(run, X, weights, atoms.members)
         self._warn(run)
         return self
@@ -295,6 +293,20 @@ class PartitioningGuidedKMeans(
         if self.dense_eps is None:
             return Atoms(X, row_weights, np.arange(len(X)))
         return consolidate(X, row_weights, self.dense_eps)
+
+    def _run(self, problem, random_state):
+        """From the start to the end, by way of a sample where rows are many."""
+        policy, options = self._policy(), {"max_iter": self.max_iter, "tol": self.tol}
+        if len(problem.X) <= _MANY * self.n_clusters or not isinstance(self.init, str):
+            centers = self._start(problem, random_state)
+            return run_lloyd(problem, centers, policy, random_state, **options)
+        sample = problem.sample(_MANY // 2 * self.n_clusters, random_state)
+        centers = self._start(sample, random_state)
+        first = run_lloyd(sample, centers, policy, random_state, **options)
+        options["max_iter"] = max(1, self.max_iter - len(first.history))
+        centers = first.state.centers
+        run = run_lloyd(problem, centers, policy, random_state, **options)
+        return run._replace(history=[*first.history, *run.history])
 
     def _start(self, problem, random_state):
         """Centres to start from; where there are too few, the first one again."""

@@ -48,9 +48,14 @@ def minilm_folder() -> Path:
     return Path(MODEL_DIR)
 
 
-def minilm_word_table() -> np.ndarray:
-    """The word embeddings of MiniLM, float32 of shape (30522, 384)."""
+def minilm_weights() -> dict[str, np.ndarray]:
+    """All weights of MiniLM by name; those of Dense layers have a row for each unit."""
     from safetensors.numpy import load_file
 
-    weights = load_file(minilm_folder() / "model.safetensors")
+    return load_file(minilm_folder() / "model.safetensors")
+
+
+def minilm_word_table() -> np.ndarray:
+    """The word embeddings of MiniLM, float32 of shape (30522, 384)."""
+    weights = minilm_weights()
     return weights["embeddings.word_embeddings.weight"].astype(np.float32)

@@ -63,6 +63,18 @@ def test_objective_falls_below_that_of_k_means_plus_plus(rows):
     assert ours.inertia_ < min(model.inertia_ for model in theirs)
 
 
+def test_many_rows_are_clustered_by_way_of_a_sample():
+    X = np.random.default_rng(0).standard_t(3, (4000, 3))
+    weights = np.where(np.arange(4000) < 1500, 0.0, 1.0)
+    model = PartitioningGuidedKMeans(10, random_state=0).fit(X, sample_weight=weights)
+    objectives = [row.objective for row in model.history_]
+    assert objectives[0] < objectives[-1]  # of 1280 rows, of all
+    start = model.cluster_centers_
+    again = PartitioningGuidedKMeans(10, init=start).fit(X, sample_weight=weights)
+    assert_allclose(again.inertia_, model.inertia_, rtol=1e-2)
+    assert_array_equal(model.labels_, model.predict(X))
+
+
 def test_random_start_of_copies_is_put_right():
     X = np.repeat(np.random.default_rng(0).standard_normal((90, 2)), 10, axis=0)
     model = PartitioningGuidedKMeans(60, init="random", random_state=0).fit(X)

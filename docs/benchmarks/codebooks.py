@@ -1,0 +1,280 @@
+"""Codebooks for real weights: three starts, three ways with empty clusters.
+
+    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py fits [--matrices ...]
+    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py starts
+    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py times
+
+"fits" clusters 29,400 blocks of each matrix with every start and every policy; "starts"
+counts the empty clusters of two starts on all blocks of each; "times" sets
+scikit-learn's KMeans beside ours, and wants the machine alone. Rows are written to
+codebooks_*.csv as they come; a second call goes on where the first one stopped. Each
+call writes codebooks.md from all rows.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+
+from kprojclust import PartitioningGuidedKMeans
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "experiments"))
+from provenance import provenance  # noqa: E402
+from real_data import data_folder, minilm_weights  # noqa: E402
+from rows import Rows  # noqa: E402
+
+# As many blocks as the first layer of LeNet has, drawn at random where there are more.
+NUM_BLOCKS = 29_400
+# As iPQ does by default.
+MAX_ITER, MAX_TENTATIVES = 15, 100
+CODEWORDS = (256, 1024, 3072)
+DTYPES = ("float32", "float16")
+STARTS = ("random", "k-means++", "partition")
+POLICIES = ("perturb", "farthest", "partition")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Weights, and how they are cut: rows of a unit or of a token into blocks."""
+
+    weights: str
+    block_size: int
+
+    def blocks(self) -> np.ndarray:
+        """All blocks, float32 of shape (n_blocks, block_size)."""
+        return read(self.weights).reshape(-1, self.block_size)
+
+
+MATRICES = {
+    "LeNet, first layer, 8": Matrix("lenet", 8),
+    "MiniLM, word table, 8": Matrix("embeddings.word_embeddings", 8),
+    "MiniLM, word table, 4": Matrix("embeddings.word_embeddings", 4),
+    "MiniLM, Dense, 8": Matrix("encoder.layer.0.intermediate.dense", 8),
+    "MiniLM, Dense, 4": Matrix("encoder.layer.0.intermediate.dense", 4),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is fitted: the matrix, and how."""
+
+    matrix: str
+    n_codewords: int
+    dtype: str
+    init: str
+    empty_clusters: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of it; E-steps beyond one an iteration, and error over energy."""
+
+    n_empty_start: int
+    n_empty_end: int
+    n_e_steps: int
+    n_iter: int
+    seconds: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a codebook of all blocks of a matrix."""
+
+    matrix: str
+    n_codewords: int
+    init: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Started:
+    """Blocks, and clusters that are empty at once and after one iteration more."""
+
+    n_blocks: int
+    n_empty_start: int
+    n_empty_end: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Whose fit of LeNet's first layer, 1024 codewords."""
+
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What it took, and the error over the energy."""
+
+    seconds: float
+    n_iter: int
+    relative_error: float
+
+
+@cache
+def read(name: str) -> np.ndarray:
+    """A matrix with a row for each unit or token."""
+    if name == "lenet":
+        with np.load(data_folder() / "networks" / "lenet300100_dense.npz") as weights:
+            return weights["fc1.weight"].astype(np.float32)
+    return minilm_weights()[f"{name}.weight"].astype(np.float32)
+
+
+@cache
+def sample(matrix: str, dtype: str) -> np.ndarray:
+    """Blocks of a matrix, rounded to a dtype; numbers to compute with are float32."""
+    blocks = MATRICES[matrix].blocks()
+    if len(blocks) > NUM_BLOCKS:
+        rng = np.random.default_rng(0)
+        blocks = blocks[rng.choice(len(blocks), NUM_BLOCKS, replace=False)]
+    return blocks.astype(dtype).astype(np.float32)
+
+
+@cache
+def plus_plus(matrix: str, dtype: str, n_codewords: int, seed: int):
+    """A start that three policies share, and the seconds it took."""
+    began = time.perf_counter()
+    X = sample(matrix, dtype)
+    centers, _ = kmeans_plusplus(X, n_codewords, random_state=seed)
+    return centers, time.perf_counter() - began
+
+
+def fit(trial: Trial) -> Result:
+    """Find a codebook."""
+    X = sample(trial.matrix, trial.dtype)
+    init, before = trial.init, 0.0
+    if init == "k-means++":
+        size = trial.n_codewords
+        init, before = plus_plus(trial.matrix, trial.dtype, size, trial.seed)
+    model = PartitioningGuidedKMeans(
+        trial.n_codewords,
+        init=init,
+        empty_clusters=trial.empty_clusters,
+        max_iter=MAX_ITER,
+        max_tentatives=MAX_TENTATIVES,
+        tol=0,
+        random_state=trial.seed,
+    )
+    began = time.perf_counter()
+    fit_quietly(model, X)
+    seconds = before + time.perf_counter() - began
+    return Result(
+        model.history_[0].n_empty_before,
+        trial.n_codewords - model.n_effective_clusters_,
+        sum(row.n_e_steps for row in model.history_),
+        model.n_iter_,
+        seconds,
+        relative_error(X, model.labels_, model.cluster_centers_, trial.dtype),
+    )
+
+
+def fit_quietly(model, X: np.ndarray):
+    """Fit; that it ends early, or leaves clusters empty, is in the table."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X)
+
+
+def relative_error(X, labels, centers, dtype: str) -> float:
+    """Squared error with codewords stored in a dtype, over the sum of squares."""
+    stored = centers.astype(dtype).astype(np.float64)
+    return float(np.sum((X - stored[labels]) ** 2) / np.sum(X.astype(np.float64) ** 2))
+
+
+def begin(start: Start) -> Started:
+    """Deal out all blocks to a start, and to the centres after one iteration more."""
+    X = MATRICES[start.matrix].blocks()
+    options = {"init": start.init, "random_state": start.seed, "max_iter": 2}
+    model = PartitioningGuidedKMeans(start.n_codewords, **options)
+    history = fit_quietly(model, X).history_
+    return Started(len(X), history[0].n_empty_before, history[-1].n_empty_after)
+
+
+def kmeans(seed: int, max_iter: int) -> KMeans:
+    """scikit-learn's own, with its defaults for few starts."""
+    options = {"n_init": 1, "max_iter": max_iter, "tol": 0, "random_state": seed}
+    return KMeans(1024, init="k-means++", **options)
+
+
+def ours(seed: int, max_iter: int) -> PartitioningGuidedKMeans:
+    """With as many iterations."""
+    return PartitioningGuidedKMeans(1024, max_iter=max_iter, tol=0)
+
+
+TIMED = {"scikit-learn": kmeans, "ours": ours}
+
+
+def take_time(timing: Timing) -> Timed:
+    """Seconds of one fit with as many iterations as all others."""
+    X = sample("LeNet, first layer, 8", "float32")
+    model = TIMED[timing.method](timing.seed, MAX_ITER)
+    began = time.perf_counter()
+    fit_quietly(model, X)
+    seconds = time.perf_counter() - began
+    error = relative_error(X, model.labels_, model.cluster_centers_, "float32")
+    return Timed(seconds, model.n_iter_, error)
+
+
+def fits(matrices: list[str]) -> list[Trial]:
+    """Every start with every policy; more seeds for LeNet, 1024 codewords."""
+    lenet = next(iter(MATRICES))
+    grid = product(matrices, CODEWORDS, DTYPES, STARTS, POLICIES)
+    trials = [Trial(*cell) for cell in grid]
+    if lenet in matrices:
+        grid = product(STARTS[:2], POLICIES, (1, 2))
+        trials += [Trial(lenet, 1024, "float32", *cell) for cell in grid]
+    return trials
+
+
+def starts(matrices: list[str]) -> list[Start]:
+    """The start of iPQ and ours, all blocks."""
+    grid = product(matrices, CODEWORDS[1:], ("random", "partition"))
+    return [Start(*cell) for cell in grid]
+
+
+def timings(matrices: list[str]) -> list[Timing]:
+    """In turns."""
+    return [Timing(method, seed) for seed in range(5) for method in TIMED]
+
+
+EXPERIMENTS = {
+    "fits": (fits, Trial, Result, fit),
+    "starts": (starts, Start, Started, begin),
+    "times": (timings, Timing, Timed, take_time),
+}
+
+
+def main() -> None:
+    """Run what is missing of one question, then write the page."""
+    from codebooks_page import write_page
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("question", choices=[*EXPERIMENTS, "page"])
+    parser.add_argument("--matrices", nargs="+", choices=MATRICES, default=MATRICES)
+    options = parser.parse_args()
+    rows = {
+        name: Rows(HERE / f"codebooks_{name}.csv", trial, result)
+        for name, (_, trial, result, _) in EXPERIMENTS.items()
+    }
+    if options.question != "page":
+        trials, _, _, run = EXPERIMENTS[options.question]
+        rows[options.question].complete(trials(list(options.matrices)), run)
+    text = write_page({name: found.results for name, found in rows.items()})
+    source = provenance("python docs/benchmarks/codebooks.py fits|starts|times")
+    (HERE / "codebooks.md").write_text(f"{text}\n\n{source}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
