@@ -117,3 +117,25 @@ def product_codes(X, codebooks):
             for x in X
         ]
     )
+
+
+def decoded(codebooks, codes):
+    """Matrix whose rows are the codewords of their codes, one after another."""
+    blocks_per_book = codes.shape[1] // len(codebooks)
+    return np.array(
+        [
+            np.concatenate(
+                [codebooks[m // blocks_per_book][c] for m, c in enumerate(row)]
+            )
+            for row in codes
+        ]
+    )
+
+
+def uses(codes, num_codebooks, num_codewords):
+    """How often each codeword of each codebook is in the codes."""
+    found = np.zeros((num_codebooks, num_codewords), int)
+    for row in codes:
+        for m, c in enumerate(row):
+            found[m // (codes.shape[1] // num_codebooks), c] += 1
+    return found
