@@ -139,3 +139,14 @@ def uses(codes, num_codebooks, num_codewords):
         for m, c in enumerate(row):
             found[m // (codes.shape[1] // num_codebooks), c] += 1
     return found
+
+
+def codebooks_gradient(gradient, codes, codebooks):
+    """Mean of the gradients of all blocks of a matrix that are one codeword."""
+    found, size = np.zeros(codebooks.shape), codebooks.shape[2]
+    for row, own in zip(gradient, codes, strict=True):
+        for m, c in enumerate(own):
+            book = m // (codes.shape[1] // len(codebooks))
+            found[book, c] += row[m * size : (m + 1) * size]
+    number = np.maximum(uses(codes, len(codebooks), codebooks.shape[1]), 1)
+    return found / number[:, :, np.newaxis]
