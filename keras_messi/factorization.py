@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from keras_messi.configs import MessiConfig, PQConfig
-from kprojclust import KSubspaces
+from kprojclust import KSubspaces, PartitioningGuidedKMeans
 
 # More starts found less than half a percent on weight matrices.
 _NUM_STARTS = 3
@@ -195,7 +195,7 @@ def _code_blocks(
     if not weights.any():
         weights = np.ones_like(weights)
     k = min(config.num_codewords, len(blocks))
-    model = KMeans(k, n_init=1, random_state=config.seed)
+    model = PartitioningGuidedKMeans(k, random_state=config.seed)
     labels = _fit(model, blocks, weights.astype(blocks.dtype))
     used, codes = np.unique(labels, return_inverse=True)
     return model.cluster_centers_[used], codes
