@@ -36,8 +36,7 @@ class ReplacedLayer:
         path: Where in the model.
         layer_type: Class of the old layer.
         shape: Shape (n, d) of its matrix.
-        num_clusters: Number of subspaces; 0 if the matrix was left whole and only
-            quantized, or became codes.
+        num_clusters: Number of subspaces; 0 if the matrix is whole or became codes.
         ranks: Their dimensions.
         quantization: "int8", "int4" or None.
         parameters_before: Numbers in the old layer.
