@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras_messi._keras_version  # noqa: F401 (before the imports that need it)
 from keras_messi import huggingface, layers
-from keras_messi.configs import MessiConfig
+from keras_messi.configs import MessiConfig, PQConfig
 from keras_messi.saving import load_model, save_model
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressionReport",
     "MessiConfig",
+    "PQConfig",
     "SearchResult",
     "calibrate",
     "compress",

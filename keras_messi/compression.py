@@ -16,7 +16,7 @@ from keras_messi.calibration import (
     weights_of_rows,
 )
 from keras_messi.compressors import Compressed, compress_layer, reason_to_skip
-from keras_messi.configs import MessiConfig
+from keras_messi.configs import Config, MessiConfig
 from keras_messi.families import family_of
 from keras_messi.matrices import matrix_shape, read_matrix
 from keras_messi.report import (
@@ -39,13 +39,13 @@ from keras_messi.surgery import (
 
 def compress(
     model: keras.Model,
-    config: MessiConfig,
+    config: Config,
     filters: Filters = None,
     *,
     calibration_data: Any = None,
     verbose: bool = False,
 ) -> tuple[keras.Model, CompressionReport]:
-    """Make a smaller copy of a model by factoring its Dense and Embedding layers.
+    """Make a smaller copy of a model by clustering in its Dense and Embedding layers.
 
     Everything is checked before the first layer is fitted, and the model that is
     passed in is never changed.
@@ -54,7 +54,8 @@ def compress(
         model: A built model of any class: Sequential, Functional, subclassed, with
             layers inside layers, shared layers and nested models. Its classes must
             have what Keras needs to save and load them.
-        config: What to do with each layer, such as `MessiConfig(rate=0.8)`.
+        config: What to do with each layer: a `MessiConfig`, such as
+            `MessiConfig(rate=0.8)`, or a `PQConfig`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
             layer that returns a bool. None means all Dense and Embedding layers.
@@ -98,7 +99,7 @@ def compress(
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
     known = _statistics(model, surgery, chosen, calibration_data)
     numbers = _share(chosen, config, known)
-    if not config.quantization:
+    if isinstance(config, MessiConfig) and not config.quantization:
         chosen, whole = _without_whole(chosen, numbers)
         skipped += whole
         _check_any_left(chosen, config, skipped)
@@ -210,7 +211,7 @@ def _replace(
 
 
 def _plan(
-    places: list[Place], config: MessiConfig, filters: Filters
+    places: list[Place], config: Config, filters: Filters
 ) -> tuple[list[Place], list[SkippedLayer]]:
     """Which layers to compress, and why not the others."""
     chosen, skipped = [], []
@@ -231,10 +232,10 @@ def _plan(
 
 
 def _share(
-    places: list[Place], config: MessiConfig, known: dict[str, Calibration]
+    places: list[Place], config: Config, known: dict[str, Calibration]
 ) -> dict[str, int]:
     """Numbers to keep in each place, where all of them share one budget."""
-    if config.scope == "layer":
+    if not isinstance(config, MessiConfig) or config.scope == "layer":
         return {}
     offers, size = {}, 0
     for path, layer, _ in places:
@@ -259,7 +260,7 @@ def _without_whole(
 
 
 def _check_any_left(
-    left: Sequence[Any], config: MessiConfig, skipped: list[SkippedLayer]
+    left: Sequence[Any], config: Config, skipped: list[SkippedLayer]
 ) -> None:
     if not left:
         reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
@@ -299,6 +300,9 @@ def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLaye
         plain_output_error=found.plain_output_error,
         adopted=list(found.adopted),
         dropped=list(found.dropped),
+        num_codewords=getattr(new, "num_codewords", 0),
+        num_codebooks=getattr(new, "num_codebooks", 0),
+        block_size=getattr(new, "block_size", 0),
     )
 
 

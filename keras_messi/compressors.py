@@ -1,14 +1,13 @@
 """Smaller stand-ins for single layers."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_messi.bisection import bisect_maximum
+from keras_messi import coding, factoring
 from keras_messi.calibration import (
     Calibration,
     InputSample,
@@ -16,9 +15,7 @@ from keras_messi.calibration import (
     output_error,
     weights_of_rows,
 )
-from keras_messi.configs import MessiConfig
-from keras_messi.factorization import Factors, factorize
-from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.configs import Config, MessiConfig, PQConfig
 from keras_messi.matrices import (
     has_matrix,
     kind_with_matrix,
@@ -28,10 +25,6 @@ from keras_messi.matrices import (
 )
 from keras_messi.report import SkipReason
 from keras_messi.whole_layers import multiplied_out, quantized_whole
-
-# What num_clusters="auto" may choose, and how many it tries.
-MAX_CLUSTERS = 32
-MAX_TRIALS = 6
 
 
 class Compressed(NamedTuple):
@@ -62,7 +55,7 @@ class Compressed(NamedTuple):
 
 def compress_layer(
     layer: keras.Layer,
-    config: MessiConfig,
+    config: Config,
     calibration: Calibration | None = None,
     numbers: int | None = None,
 ) -> Compressed:
@@ -78,12 +71,13 @@ def compress_layer(
     matrix = read_matrix(layer)
     if numbers == matrix.size:
         return _keep_whole(layer, matrix, config, calibration)
+    settle = METHODS[type(config)].settle
     fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
     if calibration is None:
-        return _with_best_k(fit, config, matrix.shape, numbers)
-    weights = weights_of_rows(calibration)
-    best = _with_best_k(partial(fit, weights=weights), config, matrix.shape, numbers)
-    plain = fit(replace(config, num_clusters=best.layer.num_clusters))
+        return settle(fit, config, matrix.shape, numbers)[1]
+    weighted = partial(fit, weights=weights_of_rows(calibration))
+    settled, best = settle(weighted, config, matrix.shape, numbers)
+    plain = fit(settled)
     if plain.error < best.error:
         best = plain._replace(dropped=("row weights", *plain.dropped))
     else:
@@ -94,58 +88,28 @@ def compress_layer(
 def _keep_whole(
     layer: keras.Layer,
     matrix: np.ndarray,
-    config: MessiConfig,
+    config: Config,
     calibration: Calibration | None,
 ) -> Compressed:
     """All numbers of a layer, in fewer bits."""
+    assert isinstance(config, MessiConfig)
     assert config.quantization is not None
     new = quantized_whole(layer, config.quantization)
     return _measured(new, matrix, multiplied_out(new), calibration)
 
 
-def _with_best_k(
-    fit: Callable[[MessiConfig], Compressed],
-    config: MessiConfig,
-    shape: tuple[int, ...],
-    numbers: int | None,
-) -> Compressed:
-    """The fit of a config, with the number of clusters of the least error if "auto"."""
-    if config.num_clusters != "auto":
-        return fit(config)
-    found: dict[int, Compressed] = {}
-
-    def merit(k: int) -> float:
-        found[k] = fit(replace(config, num_clusters=k))
-        return -found[k].error
-
-    bisect_maximum(merit, _most_clusters(config, shape, numbers), MAX_TRIALS)
-    return min(found.values(), key=lambda one: one.error)
-
-
-def _most_clusters(
-    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
-) -> int:
-    """The largest k of which each cluster can have a direction."""
-    n, d = shape
-    if config.rank is None:
-        n = min(n, ((numbers or config.numbers_for(n * d)) - n) // d)
-    return min(n, MAX_CLUSTERS)
-
-
 def _fit(
     layer: keras.Layer,
     matrix: np.ndarray,
-    config: MessiConfig,
+    config: Config,
     *,
     numbers: int | None,
     calibration: Calibration | None,
     weights: np.ndarray | None = None,
 ) -> Compressed:
-    """Factor a layer, with the bias corrected if that lowers the output error."""
-    factors = factorize(matrix, config, numbers=numbers, weights=weights)
-    new = COMPRESSORS[type(config), plain_type(layer)](layer, factors)
-    if config.quantization:
-        new.quantize(config.quantization)
+    """Compress a layer, with the bias corrected if that lowers the output error."""
+    method = METHODS[type(config)]
+    new = method.new_layer(layer, matrix, config, weights, numbers)
     approximation = keras.ops.convert_to_numpy(getattr(new, matrix_name(layer)))
     found = _measured(new, matrix, approximation, calibration)
     if isinstance(calibration, InputSample) and layer.use_bias:
@@ -188,64 +152,45 @@ def _relative_error(matrix: np.ndarray, approximation: np.ndarray) -> float:
     return float(error / energy) if energy else 0.0
 
 
-def _messi_dense(layer: keras.layers.Dense, factors: Factors) -> keras.Layer:
-    old = layer.get_config()
-    new = MessiDense(
-        **factors.arguments(),
-        **{key: old.get(key) for key in (*_CARRIED, *_CARRIED_DENSE)},
-        factors_regularizer=old["kernel_regularizer"],
-    )
-    new.build((None, len(factors.assignments)))
-    store = factors.stored()
-    if layer.use_bias:
-        store["bias"] = keras.ops.convert_to_numpy(layer.bias)
-    new.load_own_variables(store)
-    return new
+class Method(NamedTuple):
+    """What is special to one way to compress.
+
+    Attributes:
+        classes: Types of layers that it takes, and of the new ones.
+        new_layer: From a layer, its matrix, a config, weights of the rows of the matrix
+            or None, and the numbers to keep or None.
+        settle: From a function that fits a config, a config, the shape of a matrix and
+            the numbers to keep: the config that leaves nothing open, and its fit.
+        reason_by_size: Why the size of a matrix is in the way, as (reason, detail).
+    """
+
+    classes: dict[type, type]
+    new_layer: Callable[..., keras.Layer]
+    settle: Callable[..., tuple[Config, Compressed]]
+    reason_by_size: Callable[..., tuple[str, str] | None]
 
 
-def _messi_embedding(layer: keras.layers.Embedding, factors: Factors) -> keras.Layer:
-    old = layer.get_config()
-    carried = [*_CARRIED, *_CARRIED_EMBEDDING]
-    if plain_type(layer) is keras.layers.ReversibleEmbedding:
-        carried += _CARRIED_REVERSIBLE
-    new = MessiEmbedding(
-        **factors.arguments(),
-        **{key: old[key] for key in carried},
-        factors_regularizer=old["embeddings_regularizer"],
-    )
-    new.build()
-    new.load_own_variables(factors.stored())
-    return new
-
-
-_CARRIED = ("name", "trainable", "dtype")
-_CARRIED_DENSE = (
-    "units",
-    "activation",
-    "use_bias",
-    "bias_initializer",
-    "bias_regularizer",
-    "bias_constraint",
-    "activity_regularizer",
-)
-_CARRIED_EMBEDDING = ("input_dim", "output_dim", "mask_zero")
-_CARRIED_REVERSIBLE = ("reverse_dtype", "logit_soft_cap")
-
-Compressor = Callable[[Any, Factors], keras.Layer]
-
-COMPRESSORS: dict[tuple[type, type], Compressor] = {
-    (MessiConfig, keras.layers.Dense): _messi_dense,
-    (MessiConfig, keras.layers.Embedding): _messi_embedding,
-    (MessiConfig, keras.layers.ReversibleEmbedding): _messi_embedding,
+METHODS: dict[type, Method] = {
+    MessiConfig: Method(
+        factoring.CLASSES,
+        factoring.factored,
+        factoring.with_best_k,
+        factoring.reason_by_size,
+    ),
+    PQConfig: Method(
+        coding.CLASSES, coding.coded, coding.as_it_is, coding.reason_by_size
+    ),
 }
 
 
 def is_supported(layer: keras.Layer, config: Any) -> bool:
     """Whether there is a compressor for such a layer and such a config."""
-    return (type(config), plain_type(layer)) in COMPRESSORS
+    return (
+        type(config) in METHODS and plain_type(layer) in METHODS[type(config)].classes
+    )
 
 
-def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] | None:
+def reason_to_skip(layer: keras.Layer, config: Config) -> tuple[str, str] | None:
     """Why a layer can't be compressed, as (reason, detail); None if it can.
 
     Raises:
@@ -266,49 +211,9 @@ def reason_to_skip(layer: keras.Layer, config: MessiConfig) -> tuple[str, str] |
             f"`{weight}` of layer '{layer.name}' must be finite. It holds "
             f"{np.sum(~np.isfinite(matrix))} NaN or infinite values."
         )
-    return _reason_by_size(matrix, config)
+    return METHODS[type(config)].reason_by_size(layer, matrix, config)
 
 
 def _why_not_supported(layer: keras.Layer) -> str:
     base = kind_with_matrix(layer)
     return f"a {base.__name__} with code of its own" if base else ""
-
-
-def _reason_by_size(matrix: np.ndarray, config: MessiConfig) -> tuple[str, str] | None:
-    n, d = matrix.shape
-    if config.num_clusters == "auto":
-        config = replace(config, num_clusters=1)
-    k, rank = int(config.num_clusters), config.rank_for(n, d)
-    if n < k:
-        return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
-    if rank > d:
-        return SkipReason.RANK_TOO_LARGE, f"rank={rank}, width {d}"
-    if config.scope == "model":
-        return None  # the share of the layer is not known yet
-    if rank < 1:
-        needed = n + k * d
-        return SkipReason.NO_RANK, (
-            f"rate={config.rate} with num_clusters={k} leaves rank 0; rank 1 takes "
-            f"{needed} of {n * d} numbers"
-        )
-    size = stored_size(n, d, config, matrix.itemsize)
-    if size >= matrix.nbytes:
-        return SkipReason.WOULD_GROW, (
-            f"rank {rank} with num_clusters={k} takes {size} of {matrix.nbytes} bytes"
-        )
-    return None
-
-
-def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
-    """Bytes of the factors of an (n, d) matrix as stored on disk, at most.
-
-    Clusters with fewer rows than the rank take less.
-    """
-    k, rank = int(config.num_clusters), config.rank_for(n, d)
-    ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
-    numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
-    if config.quantization is None:
-        return numbers * itemsize + ids
-    # Half a byte more for each row that ends in half a byte, and a scale each.
-    codes = numbers * {"int8": 2, "int4": 1}[config.quantization] // 2 + (n + d) // 2
-    return codes + 2 * n + 4 * k * rank + ids

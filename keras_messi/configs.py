@@ -111,6 +111,55 @@ class MessiConfig:
         return floor(self.kept * d * n / (n + int(self.num_clusters) * d))
 
 
+@dataclass(frozen=True)
+class PQConfig:
+    """Replace a matrix by a few codewords and their numbers (product quantization).
+
+    The weights of each unit of a Dense layer, and the vector of each token of an
+    Embedding, are cut into blocks, and each block becomes the codeword next to it.
+
+    Args:
+        block_size: Numbers in a block, which must divide the inputs of a Dense layer
+            and the width of an Embedding; other layers are left as they are.
+        num_codewords: Codewords in each codebook, up to 65,536. A layer with fewer
+            distinct blocks gets as many as those.
+        num_codebooks: Codebooks of a layer: 1 that all blocks of a row share, "all" for
+            one each, or a number that divides the blocks, for as many groups of
+            consecutive blocks.
+        seed: Seed of the clustering.
+
+    Example:
+
+    >>> from keras_messi import PQConfig
+    >>> PQConfig(block_size=8, num_codewords=1024)
+    PQConfig(block_size=8, num_codewords=1024, num_codebooks=1, seed=0)
+
+    Reference:
+        - [Jégou et al., 2011](https://doi.org/10.1109/TPAMI.2010.57)
+        - [Stock et al., 2020](https://arxiv.org/abs/1907.05686)
+    """
+
+    block_size: int = 8
+    num_codewords: int = 256
+    num_codebooks: int | str = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_integer("block_size", self.block_size, least=1)
+        _check_integer("num_codewords", self.num_codewords, least=1)
+        if self.num_codewords > 65_536:
+            raise ValueError(
+                "`num_codewords` must not exceed 65,536, so that a code takes two "
+                f"bytes. Received: num_codewords={self.num_codewords}"
+            )
+        if self.num_codebooks != "all":
+            _check_integer("num_codebooks", self.num_codebooks, least=1, other='"all"')
+        _check_integer("seed", self.seed, least=0)
+
+
+Config = MessiConfig | PQConfig
+
+
 def _check_choice(name: str, value: Any, *choices: Any) -> None:
     if value not in choices:
         raise ValueError(

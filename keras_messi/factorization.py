@@ -1,4 +1,4 @@
-"""Matrices as clusters of rows on subspaces: the one door to kprojclust."""
+"""Matrices as clusters of rows, or of blocks of them: the one door to kprojclust."""
 
 import hashlib
 import warnings
@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from keras_messi.configs import MessiConfig
-from kprojclust import KSubspaces
+from keras_messi.configs import MessiConfig, PQConfig
+from kprojclust import KSubspaces, PartitioningGuidedKMeans
 
 # More starts found less than half a percent on weight matrices.
 _NUM_STARTS = 3
@@ -150,6 +150,55 @@ def _fit_from_known(
     labels = _fit(model, matrix, weights)
     known[key] = labels.astype(np.min_scalar_type(model.n_clusters - 1))
     return labels
+
+
+class Codes(NamedTuple):
+    """A matrix whose rows are codewords, one after another."""
+
+    codebooks: np.ndarray  # (num_codebooks, num_codewords, block_size)
+    codes: np.ndarray  # (n, num_blocks)
+
+
+def code(matrix: np.ndarray, config: PQConfig, weights: np.ndarray) -> Codes:
+    """Cut rows into blocks, and give each the codeword next to it.
+
+    Codewords that no block is next to are dropped. Where codebooks then differ in size,
+    the smaller ones end with zeros.
+
+    Args:
+        matrix: Array of shape (n, num_blocks * block_size).
+        config: Blocks and codebooks, which must divide the blocks.
+        weights: Array of shape (n, num_blocks), how much the squared error of each
+            block counts.
+    """
+    blocks = matrix.reshape(*weights.shape, config.block_size)
+    count = config.num_codebooks
+    num_codebooks = weights.shape[1] if count == "all" else int(count)
+    found = [
+        _code_blocks(own.reshape(-1, config.block_size), config, own_weights.ravel())
+        for own, own_weights in zip(
+            np.split(blocks, num_codebooks, axis=1),
+            np.split(weights, num_codebooks, axis=1),
+            strict=True,
+        )
+    ]
+    most = max(len(codebook) for codebook, _ in found)
+    codebooks = [np.pad(x, ((0, most - len(x)), (0, 0))) for x, _ in found]
+    codes = [codes.reshape(len(matrix), -1) for _, codes in found]
+    return Codes(np.stack(codebooks), np.concatenate(codes, axis=1))
+
+
+def _code_blocks(
+    blocks: np.ndarray, config: PQConfig, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codebook and codes of blocks, shapes (num_codewords, block_size) and (n,)."""
+    if not weights.any():
+        weights = np.ones_like(weights)
+    k = min(config.num_codewords, len(blocks))
+    model = PartitioningGuidedKMeans(k, random_state=config.seed)
+    labels = _fit(model, blocks, weights.astype(blocks.dtype))
+    used, codes = np.unique(labels, return_inverse=True)
+    return model.cluster_centers_[used], codes
 
 
 def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -4,8 +4,9 @@ from typing import Any
 
 import keras
 
-from keras_messi.compressors import reason_to_skip, stored_size
+from keras_messi.compressors import reason_to_skip
 from keras_messi.configs import MessiConfig
+from keras_messi.factoring import stored_size
 from keras_messi.families import family_of
 from keras_messi.matrices import has_matrix, matrix_shape, read_matrix
 from keras_messi.report import count_own_parameters, format_table, stored_bytes

@@ -25,6 +25,7 @@ class SkipReason:
     NO_RANK = "no rank at this rate"
     WOULD_GROW = "would grow"
     WHOLE = "worth all its numbers"
+    UNEVEN_BLOCKS = "can't be cut into such blocks"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class ReplacedLayer:
         path: Where in the model.
         layer_type: Class of the old layer.
         shape: Shape (n, d) of its matrix.
-        num_clusters: Number of subspaces; 0 if the matrix was left whole and only
-            quantized.
+        num_clusters: Number of subspaces; 0 if the matrix is whole or became codes.
         ranks: Their dimensions.
         quantization: "int8", "int4" or None.
         parameters_before: Numbers in the old layer.
@@ -50,6 +50,7 @@ class ReplacedLayer:
         plain_output_error: The same, had nothing been learned from calibration data.
         adopted: What was learned from calibration data.
         dropped: What would have made the output error worse, and was left out.
+        num_codewords, num_codebooks, block_size: What its codes stand for, or 0.
     """
 
     path: str
@@ -67,6 +68,9 @@ class ReplacedLayer:
     plain_output_error: float | None = None
     adopted: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    num_codewords: int = 0
+    num_codebooks: int = 0
+    block_size: int = 0
 
     @property
     def error(self) -> float:
@@ -230,8 +234,7 @@ def _replaced_table(layers: list[ReplacedLayer]) -> str:
             layer.path,
             layer.layer_type,
             f"{layer.shape[0]} x {layer.shape[1]}",
-            f"{layer.num_clusters or '-'}",
-            _format_ranks(layer),
+            *_format_form(layer),
             f"{layer.parameters_before:,} -> {layer.parameters_after:,}",
             f"{layer.bytes_before:,} -> {layer.bytes_after:,}",
             f"{layer.relative_error:.4f}",
@@ -241,11 +244,15 @@ def _replaced_table(layers: list[ReplacedLayer]) -> str:
     return format_table([heading, *rows])
 
 
-def _format_ranks(layer: ReplacedLayer) -> str:
+def _format_form(layer: ReplacedLayer) -> tuple[str, str]:
+    """What the columns k and j say of the form that the matrix was given."""
+    if layer.num_codewords:
+        books = f"{layer.num_codebooks} x " if layer.num_codebooks > 1 else ""
+        return f"{books}{layer.num_codewords}", f"blocks of {layer.block_size}"
     if not layer.ranks:
-        return "whole"
+        return "-", "whole"
     low, high = min(layer.ranks), max(layer.ranks)
-    return f"{low}" if low == high else f"{low}-{high}"
+    return f"{layer.num_clusters}", f"{low}" if low == high else f"{low}-{high}"
 
 
 def _calibration_table(layers: list[ReplacedLayer]) -> str:

@@ -226,6 +226,11 @@ def _share_kept(report: CompressionReport) -> float:
 
 def _check_rates(config: MessiConfig, rates: Sequence[float] | None) -> list[float]:
     """The rates, each once, or that of the config."""
+    if not isinstance(config, MessiConfig):
+        raise ValueError(
+            "`config` must be a MessiConfig, whose number of subspaces is searched "
+            f"for. Received: config={config}"
+        )
     if config.rate is None:
         raise ValueError(
             "`config` must have a rate, for models of one size whatever k is. "

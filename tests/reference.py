@@ -117,3 +117,36 @@ def product_codes(X, codebooks):
             for x in X
         ]
     )
+
+
+def decoded(codebooks, codes):
+    """Matrix whose rows are the codewords of their codes, one after another."""
+    blocks_per_book = codes.shape[1] // len(codebooks)
+    return np.array(
+        [
+            np.concatenate(
+                [codebooks[m // blocks_per_book][c] for m, c in enumerate(row)]
+            )
+            for row in codes
+        ]
+    )
+
+
+def uses(codes, num_codebooks, num_codewords):
+    """How often each codeword of each codebook is in the codes."""
+    found = np.zeros((num_codebooks, num_codewords), int)
+    for row in codes:
+        for m, c in enumerate(row):
+            found[m // (codes.shape[1] // num_codebooks), c] += 1
+    return found
+
+
+def codebooks_gradient(gradient, codes, codebooks):
+    """Mean of the gradients of all blocks of a matrix that are one codeword."""
+    found, size = np.zeros(codebooks.shape), codebooks.shape[2]
+    for row, own in zip(gradient, codes, strict=True):
+        for m, c in enumerate(own):
+            book = m // (codes.shape[1] // len(codebooks))
+            found[book, c] += row[m * size : (m + 1) * size]
+    number = np.maximum(uses(codes, len(codebooks), codebooks.shape[1]), 1)
+    return found / number[:, :, np.newaxis]

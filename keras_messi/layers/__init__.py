@@ -1,7 +1,9 @@
-"""Layers that store a matrix as k pairs of factors. They need Keras only."""
+"""Layers that store a matrix in a smaller form. They need Keras only."""
 
 from keras_messi.layers._lookup import static_lookup
 from keras_messi.layers.messi_dense import MessiDense
 from keras_messi.layers.messi_embedding import MessiEmbedding
+from keras_messi.layers.pq_dense import PQDense
+from keras_messi.layers.pq_embedding import PQEmbedding
 
-__all__ = ["MessiDense", "MessiEmbedding", "static_lookup"]
+__all__ = ["MessiDense", "MessiEmbedding", "PQDense", "PQEmbedding", "static_lookup"]

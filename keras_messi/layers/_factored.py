@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_messi._keras_internals import QuantizesWeights, replacing_weights
 from keras_messi.layers._backend import split
+from keras_messi.layers._checks import check_positive
 from keras_messi.layers._factors import Factors
 from keras_messi.layers._quantized import BITS, packed_length, quantize_factors
 
@@ -304,13 +305,6 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
             ),
             "quantization": self.quantization,
         }
-
-
-def check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}"
-        )
 
 
 def _as_floats(weight: Any) -> np.ndarray:

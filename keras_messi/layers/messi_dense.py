@@ -7,12 +7,13 @@ import keras
 from keras import ops
 
 from keras_messi.layers._backend import split, take_rows, transposed_matmul
-from keras_messi.layers._factored import FactoredMatrix, check_positive
+from keras_messi.layers._dense import DenseOutputs
+from keras_messi.layers._factored import FactoredMatrix
 from keras_messi.layers._factors import column, times
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
-class MessiDense(FactoredMatrix):
+class MessiDense(DenseOutputs, FactoredMatrix):
     """Densely connected layer whose kernel rows lie on k subspaces.
 
     The inputs are dealt out to k clusters, `x_1, ..., x_k`; the layer computes
@@ -72,57 +73,25 @@ class MessiDense(FactoredMatrix):
         rank: int | Sequence[int],
         cluster_sizes: Sequence[int] | None = None,
         grouped_inputs: bool = False,
-        activation: Any = None,
-        use_bias: bool = True,
-        bias_initializer: Any = "zeros",
-        bias_regularizer: Any = None,
-        bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
-        check_positive("units", units)
-        self.units = int(units)
+        super().__init__(
+            units=units,
+            num_clusters=num_clusters,
+            rank=rank,
+            cluster_sizes=cluster_sizes,
+            **kwargs,
+        )
         self.grouped_inputs = grouped_inputs
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.input_spec = keras.InputSpec(min_ndim=2)
-        self.supports_masking = True
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        input_dim = input_shape[-1]
-        if input_dim is None:
-            raise ValueError(
-                "The last axis of the inputs must have a fixed size. "
-                f"Received: input_shape={input_shape}"
-            )
-        self._add_weights(input_dim)
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_dim})
-        self.built = True
 
     def _add_weights(self, n: int) -> None:
         self._add_factors(n, self.units, grouped=self.grouped_inputs)
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.units,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
+        self._add_bias()
 
-    def call(self, inputs: Any) -> Any:
+    def _products(self, inputs: Any) -> Any:
         dtype = self.compute_dtype
         x = times(self._coordinates_of(inputs), self._factors.basis_steps(dtype))
-        x = ops.matmul(x, self._factors.read_bases(dtype))
-        if self.bias is not None:
-            x = ops.add(x, self.bias)  # (..., units)
-        if self.activation is not None:
-            x = self.activation(x)
-        return x
+        return ops.matmul(x, self._factors.read_bases(dtype))
 
     def _coordinates_of(self, inputs: Any) -> Any:
         """Inputs times the coordinates of their clusters: (..., j_1 + ... + j_k)."""
@@ -149,39 +118,10 @@ class MessiDense(FactoredMatrix):
         """The dense kernel of shape `(input_dim, units)`, multiplied out; read-only."""
         return self._matrix()
 
-    @property
-    def num_parameters(self) -> int:
-        """Numbers in the weights, in however few bits; no scales and no ids."""
-        return super().num_parameters + (self.units if self.use_bias else 0)
-
     @staticmethod
     def _positions(routing: Any) -> Any:
         # Routing lists the inputs cluster by cluster, so that call() can gather them.
         return ops.argsort(routing)
 
-    def compute_output_shape(
-        self, input_shape: Sequence[int | None]
-    ) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.units)
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        if self.bias is not None:
-            store["bias"] = self.bias
-
-    def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables(store)
-        if self.bias is not None:
-            self.bias.assign(store["bias"])
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "grouped_inputs": self.grouped_inputs,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-        }
+        return {**super().get_config(), "grouped_inputs": self.grouped_inputs}

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi._keras_internals import set_mask
 from keras_messi.layers._backend import split, take_rows
-from keras_messi.layers._factored import FactoredMatrix, check_positive
+from keras_messi.layers._embedding import EmbeddingOutputs
+from keras_messi.layers._factored import FactoredMatrix
 from keras_messi.layers._factors import times
 from keras_messi.layers._lookup import (
     is_static,
@@ -18,7 +18,7 @@ from keras_messi.layers._lookup import (
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
-class MessiEmbedding(FactoredMatrix):
+class MessiEmbedding(EmbeddingOutputs, FactoredMatrix):
     """Embedding layer whose rows lie on k subspaces.
 
     The vector of token t, in cluster c, is `U_c[position of t in c] @ V_c`, where
@@ -95,49 +95,28 @@ class MessiEmbedding(FactoredMatrix):
         cluster_sizes: Sequence[int] | None = None,
         mask_zero: bool = False,
         lookup: str = "auto",
-        reverse_dtype: str | None = None,
-        logit_soft_cap: float | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_clusters, rank, cluster_sizes, **kwargs)
-        check_positive("input_dim", input_dim)
-        check_positive("output_dim", output_dim)
+        super().__init__(
+            input_dim=input_dim,
+            output_dim=output_dim,
+            num_clusters=num_clusters,
+            rank=rank,
+            cluster_sizes=cluster_sizes,
+            mask_zero=mask_zero,
+            **kwargs,
+        )
         if lookup not in ("auto", "wide"):
             raise ValueError(
                 f'`lookup` must be "auto" or "wide". Received: lookup={lookup!r}'
             )
-        self.input_dim = int(input_dim)
-        self.output_dim = int(output_dim)
-        self.mask_zero = mask_zero
-        self.supports_masking = mask_zero
         self.lookup = lookup
-        self.reverse_dtype = reverse_dtype
-        self.logit_soft_cap = logit_soft_cap
-        # Rows are gathered first and cast after: autocast would cast the whole table.
-        self.autocast = False
         if keras.backend.backend() == "tensorflow" and lookup == "auto":
             # Keeps jit_compile="auto" off: XLA can't compile shapes that it can't know.
             self.supports_jit = self.num_clusters == 1
 
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        if self.built:  # layers around an embedding build it, whether it is or not
-            return
-        self._add_weights(self.input_dim)
-        self.built: bool = True
-
     def _add_weights(self, n: int) -> None:
         self._add_factors(n, self.output_dim)
-
-    def call(self, inputs: Any, reverse: bool = False) -> Any:
-        if reverse:
-            return self._logits(inputs)
-        tokens = inputs
-        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
-            tokens = ops.cast(inputs, "int32")
-        rows = self._look_up(tokens)
-        if self.mask_zero and not _are_integers(inputs):
-            set_mask(rows, ops.not_equal(inputs, 0))
-        return rows  # (..., output_dim)
 
     def _is_wide(self) -> bool:
         return self.lookup == "wide" or is_static()
@@ -157,10 +136,8 @@ class MessiEmbedding(FactoredMatrix):
         read = rows_wide if self._is_wide() else rows_by_cluster
         return read(positions, factors, dtype)
 
-    def _logits(self, hidden: Any) -> Any:
-        """Hidden states times the transposed table."""
+    def _products(self, states: Any) -> Any:
         dtype, factors = self._logits_dtype, self._factors
-        states = ops.cast(ops.reshape(hidden, (-1, self.output_dim)), dtype)
         # Transposed, so that the rows of the vocabulary can be gathered whole.
         x = ops.matmul(factors.multiplied_bases(dtype), ops.transpose(states))
         tables = factors.multiplied_coordinates(dtype)
@@ -168,14 +145,7 @@ class MessiEmbedding(FactoredMatrix):
         x = ops.concatenate(blocks, axis=0)  # (input_dim, rows), by cluster
         if self.routing is not None:
             x = take_rows(x, self.routing)
-        x = ops.reshape(ops.transpose(x), (*ops.shape(hidden)[:-1], self.input_dim))
-        if self.logit_soft_cap is not None:
-            x = ops.tanh(x / self.logit_soft_cap) * self.logit_soft_cap
-        return x
-
-    @property
-    def _logits_dtype(self) -> str:
-        return self.reverse_dtype or self.compute_dtype
+        return ops.transpose(x)
 
     @property
     def embeddings(self) -> Any:
@@ -188,35 +158,5 @@ class MessiEmbedding(FactoredMatrix):
         # up a few tokens without sorting the vocabulary.
         return routing
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        # Floats may be hidden states of a call in reverse: call() marks other floats.
-        if not self.mask_zero or not _are_integers(inputs):
-            return None
-        return ops.not_equal(inputs, 0)
-
-    def compute_output_shape(
-        self, input_shape: Sequence[int | None], reverse: bool = False
-    ) -> tuple[int | None, ...]:
-        if reverse:
-            return (*input_shape[:-1], self.input_dim)
-        return (*input_shape, self.output_dim)
-
-    def compute_output_spec(self, inputs: Any, reverse: bool = False) -> Any:
-        shape = self.compute_output_shape(inputs.shape, reverse)
-        dtype = self._logits_dtype if reverse else self.compute_dtype
-        return keras.KerasTensor(shape, dtype=dtype)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "mask_zero": self.mask_zero,
-            "lookup": self.lookup,
-            "reverse_dtype": self.reverse_dtype,
-            "logit_soft_cap": self.logit_soft_cap,
-        }
-
-
-def _are_integers(inputs: Any) -> bool:
-    return "int" in keras.backend.standardize_dtype(inputs.dtype)
+        return {**super().get_config(), "lookup": self.lookup}

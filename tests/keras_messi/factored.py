@@ -67,6 +67,11 @@ def gradients_of_factors(layer, gradient):
 def gradients(layer, x, upstream, **arguments):
     """Gradients of sum(upstream * layer(x)) for the coordinates and the bases."""
     weights = [*layer.coordinates, layer.bases]
+    return gradients_of(layer, weights, x, upstream, **arguments)
+
+
+def gradients_of(layer, weights, x, upstream, **arguments):
+    """Gradients of sum(upstream * layer(x)) for some weights of the layer."""
     found = BACKENDS[keras.backend.backend()](layer, weights, x, upstream, arguments)
     return [ops.convert_to_numpy(gradient) for gradient in found]
 

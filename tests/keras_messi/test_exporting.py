@@ -8,7 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, export, load_model, quantize, save_model
+from keras_messi import (
+    MessiConfig,
+    PQConfig,
+    compress,
+    export,
+    load_model,
+    quantize,
+    save_model,
+)
 from tests.keras_messi import models
 from tests.keras_messi.test_saving import run_python
 
@@ -200,3 +208,13 @@ def test_the_model_looks_up_as_before_after_an_export(small, tmp_path):
     before = keras.ops.convert_to_numpy(small(x))
     exported(small, tmp_path, next(iter(FORMATS)))
     assert np.array_equal(keras.ops.convert_to_numpy(small(x)), before)
+
+
+@each_format
+def test_the_file_of_a_model_of_codes_computes_the_same(tmp_path, format):
+    small, report = compress(classifier(), PQConfig(block_size=4, num_codewords=16))
+    assert {row.layer_type for row in report.replaced} == {"Dense", "Embedding"}
+    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
+    got = RUNNERS[format](exported(small, tmp_path, format), x)
+    want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(got, want, atol=1e-5)

@@ -1,0 +1,13 @@
+"""What the arguments of layers must be."""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )

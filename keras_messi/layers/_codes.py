@@ -1,0 +1,121 @@
+"""Codes: for each block of a row, the number of the codeword that stands for it.
+
+A codeword is a vector of `block_size` numbers, and a codebook a table of them. A matrix
+whose rows are cut into blocks has one codebook for all blocks, one for each, or one for
+each of a few groups of consecutive blocks.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_messi.layers._backend import take_rows
+
+Tensor = Any
+
+# A code takes two bytes at most.
+MAX_CODEWORDS = 65_536
+
+
+def bits_of(num_codewords: int) -> int:
+    """Bits that a code takes on disk."""
+    return max(1, (num_codewords - 1).bit_length())
+
+
+def pack_codes(codes: np.ndarray, num_codewords: int) -> np.ndarray:
+    """Codes of any shape one after another, each in as few bits as tell them apart.
+
+    Returns:
+        uint8 of shape `(ceil(codes.size * bits / 8),)`.
+    """
+    in_bytes = np.ascontiguousarray(codes, ">u2").reshape(-1, 1).view(np.uint8)
+    return np.packbits(np.unpackbits(in_bytes, axis=1)[:, -bits_of(num_codewords) :])
+
+
+def unpack_codes(
+    packed: np.ndarray, shape: Sequence[int], num_codewords: int
+) -> np.ndarray:
+    """The codes that `pack_codes` packed, in the type of `codes_dtype`.
+
+    Raises:
+        ValueError: There are not as many bytes as the shape takes.
+    """
+    bits, size = bits_of(num_codewords), int(np.prod(shape))
+    if packed.shape != (-(-size * bits // 8),):
+        raise ValueError(
+            f"`packed` must hold {size} codes of {bits} bits. "
+            f"Received: packed.shape={packed.shape}"
+        )
+    in_bits = np.unpackbits(packed, count=size * bits).reshape(size, bits)
+    in_bytes = np.packbits(np.pad(in_bits, ((0, 0), (16 - bits, 0))), axis=1)
+    return in_bytes.view(">u2").reshape(shape).astype(codes_dtype(num_codewords))
+
+
+def codes_dtype(num_codewords: int) -> str:
+    """Type of codes in memory."""
+    # torch can do next to nothing with uint16.
+    return "uint8" if num_codewords <= 256 else "int32"
+
+
+def count_uses(codes: np.ndarray, num_codebooks: int, num_codewords: int) -> np.ndarray:
+    """How many blocks of all rows stand for each codeword.
+
+    Args:
+        codes: Integers of shape `(n, num_blocks)`.
+        num_codebooks: How many codebooks there are, a divisor of `num_blocks`.
+        num_codewords: How many codewords each has.
+
+    Returns:
+        int32 of shape `(num_codebooks, num_codewords)`.
+    """
+    groups = np.split(codes, num_codebooks, axis=1)
+    counts = [np.bincount(own.ravel(), minlength=num_codewords) for own in groups]
+    return np.array(counts, np.int32)
+
+
+def averaged_over_uses(codebooks: Tensor, uses: Tensor) -> Tensor:
+    """The codebooks, with the gradient of each codeword divided by its uses.
+
+    So that a codeword takes the mean of what the blocks that it stands for ask for, and
+    not the sum.
+
+    Args:
+        codebooks: Tensor of shape `(num_codebooks, num_codewords, block_size)`.
+        uses: Numbers of at least 1, of shape `(num_codebooks, num_codewords)`.
+    """
+    fixed = ops.stop_gradient(codebooks)
+    uses = ops.expand_dims(ops.cast(uses, codebooks.dtype), -1)
+    return fixed + (codebooks - fixed) / uses
+
+
+def codewords_at(codebooks: Tensor, codes: Tensor) -> Tensor:
+    """The blocks that codes stand for, one after another.
+
+    Args:
+        codebooks: Tensor of shape `(num_codebooks, num_codewords, block_size)`.
+        codes: Integers of shape `(..., num_blocks)`.
+
+    Returns:
+        Tensor of shape `(..., num_blocks * block_size)`.
+    """
+    num_codebooks, num_codewords, block_size = codebooks.shape
+    table = ops.reshape(codebooks, (num_codebooks * num_codewords, block_size))
+    places = rows_of_codes(codes, num_codebooks, num_codewords)
+    width = codes.shape[-1] * block_size
+    return ops.reshape(take_rows(table, places), (*ops.shape(codes)[:-1], width))
+
+
+def rows_of_codes(codes: Tensor, num_codebooks: int, num_codewords: int) -> Tensor:
+    """Where the codewords of codes are, with all codebooks one below the other.
+
+    Args:
+        codes: Integers of shape `(..., num_blocks)`.
+        num_codebooks: How many codebooks there are, a divisor of `num_blocks`.
+        num_codewords: How many codewords each has.
+    """
+    num_blocks = codes.shape[-1]
+    book_of_block = np.arange(num_blocks) * num_codebooks // num_blocks
+    starts = ops.convert_to_tensor(book_of_block * num_codewords, "int32")
+    return ops.cast(codes, "int32") + starts
