@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from keras_messi.configs import MessiConfig
-from kprojclust import KSubspaces
+from kprojclust import KSubspaces, PartitioningGuidedKMeans
 
 # Of codewords, which are fitted again and again: the last ones move little.
 _MAX_ITERATIONS = 25
@@ -163,25 +163,19 @@ def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarr
 
 
 def fit_codewords(
-    blocks: np.ndarray, num_codewords: int, seed: int, start: np.ndarray | None = None
+    blocks: np.ndarray, num_codewords: int, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codewords near the blocks of a weight, and which one each block has.
 
     Args:
         blocks: Array of shape (n, block_size).
         num_codewords: Number of codewords K.
-        seed: Seed of the start.
-        start: Codewords to start from, (K, block_size), instead of random ones.
+        start: Codewords to start from, (K, block_size).
 
     Returns:
         Codewords of shape (K, block_size) and the codes of shape (n,).
     """
-    model = KMeans(
-        num_codewords,
-        init="k-means++" if start is None else start,
-        n_init=1,
-        max_iter=_MAX_ITERATIONS,
-        random_state=seed,
-    )
+    init: Any = "partition" if start is None else start
+    model = PartitioningGuidedKMeans(num_codewords, init=init, max_iter=_MAX_ITERATIONS)
     codes = _fit(model, blocks, None)
     return model.cluster_centers_, codes

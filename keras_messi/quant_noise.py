@@ -92,8 +92,9 @@ def add_codeword_noise(
         ValueError: As for `add_quant_noise`; or a layer has fewer blocks than
             codewords, or weights that are not finite.
     """
-    settings = {"num_codewords": num_codewords, "rate": rate, "block_size": block_size}
-    noise = partial(CodewordNoise, **settings)
+    noise = partial(
+        CodewordNoise, num_codewords=num_codewords, rate=rate, block_size=block_size
+    )
     noisy = _with_noise(model, filters, noise, seed)
     refit_codewords(noisy)
     return noisy
@@ -137,7 +138,7 @@ def remove_quant_noise(model: keras.Model, filters: Filters = None) -> keras.Mod
     return change_layers(model, filters, _is_noisy, lambda x: copy_layer(x.layer))
 
 
-def refit_codewords(model: keras.Model, seed: int = 0) -> None:
+def refit_codewords(model: keras.Model) -> None:
     """Fit the codewords of all `CodewordNoise` layers of a model to their weights.
 
     This changes the model, though not what it computes in inference. Codewords that
@@ -145,7 +146,6 @@ def refit_codewords(model: keras.Model, seed: int = 0) -> None:
 
     Args:
         model: A model of Keras.
-        seed: Seed of the clustering where there are no codewords to start from.
 
     Raises:
         ValueError: The model has no such layer, or weights that are not finite.
@@ -159,10 +159,10 @@ def refit_codewords(model: keras.Model, seed: int = 0) -> None:
             f"in. Received: '{model.name}' with none"
         )
     for layer in noisy:
-        _refit(layer, seed)
+        _refit(layer)
 
 
-def _refit(layer: CodewordNoise, seed: int) -> None:
+def _refit(layer: CodewordNoise) -> None:
     blocks = keras.ops.convert_to_numpy(layer.read_blocks())
     if not keras.ops.all(keras.ops.isfinite(blocks)):
         raise ValueError(
@@ -171,7 +171,7 @@ def _refit(layer: CodewordNoise, seed: int) -> None:
         )
     before = keras.ops.convert_to_numpy(layer.codebook)
     start = before if before.any() else None
-    codebook, codes = fit_codewords(blocks, layer.num_codewords, seed, start)
+    codebook, codes = fit_codewords(blocks, layer.num_codewords, start)
     layer.codebook.assign(codebook)
     layer.codes.assign(codes.reshape(layer.codes.shape))
 
@@ -179,21 +179,14 @@ def _refit(layer: CodewordNoise, seed: int) -> None:
 class RefitCodewords(keras.callbacks.Callback):
     """Fits the codewords of `CodewordNoise` layers at the start of every epoch.
 
-    Args:
-        seed: Seed of the clustering where there are no codewords to start from.
-
     Reference:
         - [Fan et al., 2020](https://arxiv.org/abs/2004.07320): codewords
           are fitted once an epoch.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self.seed = seed
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Fit all codewords of the model."""
-        refit_codewords(self.model, self.seed)
+        refit_codewords(self.model)
 
 
 def _is_noisy(layer: keras.Layer) -> bool:

@@ -161,7 +161,8 @@ def _check_type(layer: Any) -> None:
 
 
 def _check_rate(rate: Any) -> None:
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+    is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+    if not (is_number and 0 <= float(rate) < 1):
         raise ValueError(
             "`rate` is the chance of a block to be replaced and must be at least 0 "
             f"and less than 1. Received: rate={rate!r}"

@@ -141,7 +141,7 @@ def test_codewords_follow_the_weights_once_an_epoch():
     assert np.array_equal(ops.convert_to_numpy(layer.codebook), first)
     blocks = ops.convert_to_numpy(layer.read_blocks())
     noisy.fit(x, x[:, :8], verbose=0, callbacks=[RefitCodewords()])
-    expected, _ = fit_codewords(blocks, 4, 0, first)
+    expected, _ = fit_codewords(blocks, 4, first)
     np.testing.assert_allclose(
         ops.convert_to_numpy(layer.codebook), expected, rtol=1e-4, atol=1e-6
     )
