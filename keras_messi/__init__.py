@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras_messi.exporting import export
     from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
+    from keras_messi.scheduling import compress_in_groups
     from keras_messi.searching import SearchResult, search
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SearchResult",
     "calibrate",
     "compress",
+    "compress_in_groups",
     "dequantize",
     "export",
     "huggingface",
@@ -35,6 +37,7 @@ __all__ = [
 _LAZY = {
     "calibrate": "compression",
     "compress": "compression",
+    "compress_in_groups": "scheduling",
     "CompressionReport": "report",
     "dequantize": "quantization",
     "export": "exporting",

@@ -6,7 +6,7 @@ config holds the original config and the new layers. It is built and saved, load
 pickled or used in another model as ever.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -26,12 +26,20 @@ from keras_messi._keras_internals import (
 _PUT_IN = "_put_in"  # attribute of an altered layer: the layers put into it
 
 
-def all_layers(root: keras.Layer) -> list[keras.Layer]:
+# Whether to take a layer, found at a place, whole and not look inside.
+IsWhole = Callable[[int, keras.Layer], bool]
+
+
+def _never(place: int, layer: keras.Layer) -> bool:
+    return False
+
+
+def all_layers(root: keras.Layer, is_whole: IsWhole = _never) -> list[keras.Layer]:
     """A layer or model and all inside it, each once.
 
     The order is the same for all that is built from one config.
     """
-    return [root, *(layer for _, layer in _walk(root))]
+    return [root, *(layer for _, layer in _walk(root, is_whole))]
 
 
 def all_paths(root: keras.Layer) -> dict[str, keras.Layer]:
@@ -49,16 +57,20 @@ def all_paths(root: keras.Layer) -> dict[str, keras.Layer]:
     return found
 
 
-def _walk(root: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+def _walk(
+    root: keras.Layer, is_whole: IsWhole = _never
+) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     """Each layer inside a layer or model once, after the one that holds it first."""
     seen = {id(root)}
 
     def visit(holder: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
         for layer in direct_layers(holder):
             if id(layer) not in seen:
+                place = len(seen)
                 seen.add(id(layer))
                 yield holder, layer
-                yield from visit(layer)
+                if not is_whole(place, layer):
+                    yield from visit(layer)
 
     return visit(root)
 
@@ -89,22 +101,24 @@ def _unique(path: str, taken: dict[str, keras.Layer]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def build_configs(root: keras.Layer) -> dict[str, Any]:
+def build_configs(root: keras.Layer, is_whole: IsWhole = _never) -> dict[str, Any]:
     """What a layer or model and all inside it were built with, by place."""
-    configs = (layer.get_build_config() for layer in all_layers(root))
+    configs = (layer.get_build_config() for layer in all_layers(root, is_whole))
     return {str(place): config for place, config in enumerate(configs) if config}
 
 
-def build_rest(root: keras.Layer, configs: dict[str, Any]) -> None:
+def build_rest(
+    root: keras.Layer, configs: dict[str, Any], is_whole: IsWhole = _never
+) -> None:
     """Build the layers that the layer or model around them did not build.
 
     Keras builds a model by calling it, which it can't if that takes several inputs.
     """
-    place, layers = 0, all_layers(root)
+    place, layers = 0, all_layers(root, is_whole)
     while place < len(layers):
         if not layers[place].built and str(place) in configs:
             layers[place].build_from_config(configs[str(place)])
-            layers = all_layers(root)  # it may have made some
+            layers = all_layers(root, is_whole)  # it may have made some
         place += 1
 
 
@@ -138,25 +152,37 @@ class Altered:
     _put_in: tuple[keras.Layer, ...]
 
     def get_config(self) -> dict[str, Any]:
-        """The original config, shapes and new layers by place in `all_layers`."""
+        """The original config, shapes and new layers by place in `all_layers`.
+
+        Old and new layers may hold different layers inside: these take no places.
+        """
         put_in = {id(layer) for layer in self._put_in}
+
+        def is_whole(place: int, layer: keras.Layer) -> bool:
+            return id(layer) in put_in
+
         new = {
             str(place): keras.saving.serialize_keras_object(layer)
-            for place, layer in enumerate(all_layers(self))
+            for place, layer in enumerate(all_layers(self, is_whole))
             if id(layer) in put_in
         }
         with _original_class(self):
             original = keras.saving.serialize_keras_object(self)
         original.pop("compile_config", None)
-        return {"original": original, "built": build_configs(self), "new": new}
+        built = build_configs(self, is_whole)
+        return {"original": original, "built": built, "new": new}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> keras.Layer:
         """Make the original, and put the new layers into it."""
+
+        def is_whole(place: int, layer: keras.Layer) -> bool:
+            return str(place) in config["new"]
+
         with building_the_rest():
             original = keras.saving.deserialize_keras_object(config["original"])
-            build_rest(original, config["built"])
-        layers = all_layers(original)
+            build_rest(original, config["built"], is_whole)
+        layers = all_layers(original, is_whole)
         pairs = [
             (layers[int(place)], keras.saving.deserialize_keras_object(new))
             for place, new in config["new"].items()

@@ -95,7 +95,7 @@ def compress(
     """
     family = family_of(model)
     surgery = family.surgery
-    chosen, skipped = _plan(surgery.find_layers(model), config, filters)
+    chosen, skipped = plan(surgery.find_layers(model), config, filters)
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
     known = _statistics(model, surgery, chosen, calibration_data)
     numbers = _share(chosen, config, known)
@@ -210,10 +210,20 @@ def _replace(
     return surgery.replace_layers(model, new), refused
 
 
-def _plan(
+def plan(
     places: list[Place], config: Config, filters: Filters
 ) -> tuple[list[Place], list[SkippedLayer]]:
-    """Which layers to compress, and why not the others."""
+    """Which layers to compress, and why not the others.
+
+    Args:
+        places: All places of a model.
+        config: What to do with each layer.
+        filters: Which layers, as for `compress`.
+
+    Raises:
+        ValueError: The filters match no layer, none that can be compressed, or one
+            whose weights are not finite.
+    """
     chosen, skipped = [], []
     selected = _selected(places, filters)
     for place in places:

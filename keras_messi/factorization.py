@@ -14,6 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from keras_messi.configs import MessiConfig, PQConfig
 from kprojclust import KSubspaces, PartitioningGuidedKMeans
 
+# Of codewords, which are fitted again and again: the last ones move little.
+_MAX_ITERATIONS = 25
+
 # More starts found less than half a percent on weight matrices.
 _NUM_STARTS = 3
 
@@ -206,3 +209,22 @@ def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarr
         # Fewer clusters than asked for are legal here, and the report shows them.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(matrix, sample_weight=weights).labels_
+
+
+def fit_codewords(
+    blocks: np.ndarray, num_codewords: int, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codewords near the blocks of a weight, and which one each block has.
+
+    Args:
+        blocks: Array of shape (n, block_size).
+        num_codewords: Number of codewords K.
+        start: Codewords to start from, (K, block_size).
+
+    Returns:
+        Codewords of shape (K, block_size) and the codes of shape (n,).
+    """
+    init: Any = "partition" if start is None else start
+    model = PartitioningGuidedKMeans(num_codewords, init=init, max_iter=_MAX_ITERATIONS)
+    codes = _fit(model, blocks, None)
+    return model.cluster_centers_, codes

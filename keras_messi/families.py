@@ -5,13 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
+
 from keras_messi import huggingface
 from keras_messi.altered import all_layers
 from keras_messi.folding import fold_permutations
 from keras_messi.observing import observe_layers
 from keras_messi.report import FoldedLayer, count_parameters, stored_bytes
 from keras_messi.saving import check_target, load_model, save_model, saved_size
-from keras_messi.surgery import Surgery, find_layers, replace_layers
+from keras_messi.surgery import (
+    Filters,
+    Surgery,
+    find_layers,
+    matches,
+    replace_layers,
+)
 
 
 class Family(NamedTuple):
@@ -44,6 +52,40 @@ def family_of(model: Any) -> Family:
 def family_at(path: str | os.PathLike[str]) -> Family:
     """The family of the model in a file or folder."""
     return _TRANSFORMERS if Path(path).is_dir() else _KERAS
+
+
+def change_layers(
+    model: Any,
+    filters: Filters,
+    can_be: Callable[[Any], bool],
+    changed: Callable[[Any], keras.Layer],
+) -> Any:
+    """A copy of a model with others for the layers selected that can be changed.
+
+    Args:
+        model: A model of any family. It is left as it is.
+        filters: Which layers, as for `keras_messi.compress`; None means all that can
+            be changed.
+        can_be: Whether a layer can be changed.
+        changed: The new layer for one that is to be changed.
+
+    Raises:
+        ValueError: The filters match no such layer, or one that can't be exchanged.
+    """
+    surgery = family_of(model).surgery
+    candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
+    chosen = [place for place in candidates if matches(place, filters)]
+    if not chosen:
+        raise ValueError(
+            f"`filters` must match a layer that can be changed. Received: "
+            f"filters={filters!r}, and these layers are "
+            f"{[place.path for place in candidates]}"
+        )
+    for place in chosen:
+        if place.obstacle:
+            raise ValueError(f"Layer {place.path} can't be changed: {place.obstacle}.")
+    new_layers = {place.layer: changed(place.layer) for place in chosen}
+    return surgery.replace_layers(model, new_layers)
 
 
 def _stored_bytes(model: Any) -> int:

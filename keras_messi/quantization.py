@@ -1,16 +1,15 @@
 """Layers of whole models in 8 or 4 bits, and back."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_messi.copying import copy_layer
-from keras_messi.families import family_of
+from keras_messi.families import change_layers
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.layers._quantized import BITS
 from keras_messi.matrices import has_matrix
-from keras_messi.surgery import Filters, matches
+from keras_messi.surgery import Filters
 from keras_messi.whole_layers import quantized_whole
 
 FACTORED = MessiDense | MessiEmbedding
@@ -63,7 +62,7 @@ def quantize(model: Any, mode: str, filters: Filters = None) -> Any:
         copy.quantize(mode)
         return copy
 
-    return _changed(model, filters, can_be, quantized)
+    return change_layers(model, filters, can_be, quantized)
 
 
 def dequantize(model: Any, filters: Filters = None) -> Any:
@@ -89,27 +88,4 @@ def dequantize(model: Any, filters: Filters = None) -> Any:
         copy.dequantize()
         return copy
 
-    return _changed(model, filters, can_be, dequantized)
-
-
-def _changed(
-    model: Any,
-    filters: Filters,
-    can_be: Callable[[Any], bool],
-    changed: Callable[[Any], keras.Layer],
-) -> Any:
-    """A copy of a model with others for the layers selected that can be changed."""
-    surgery = family_of(model).surgery
-    candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
-    chosen = [place for place in candidates if matches(place, filters)]
-    if not chosen:
-        raise ValueError(
-            f"`filters` must match a layer that can be changed. Received: "
-            f"filters={filters!r}, and these layers are "
-            f"{[place.path for place in candidates]}"
-        )
-    for place in chosen:
-        if place.obstacle:
-            raise ValueError(f"Layer {place.path} can't be changed: {place.obstacle}.")
-    new_layers = {place.layer: changed(place.layer) for place in chosen}
-    return surgery.replace_layers(model, new_layers)
+    return change_layers(model, filters, can_be, dequantized)

@@ -78,9 +78,9 @@ def find_layers(model: keras.Model) -> list[Place]:
         ValueError: The model is no keras.Model, or is not built.
     """
     _check_built(model)
-    holders = _holders_of_variables(model)
+    holders, kept = _holders_of_variables(model), _kept_inside(model)
     return [
-        Place(path, layer, _tie(layer, holders))
+        Place(path, layer, kept.get(id(layer)) or _tie(layer, holders))
         for path, layer in all_paths(model).items()
         if not isinstance(layer, keras.Model)
     ]
@@ -111,6 +111,19 @@ def _tie(layer: keras.Layer, holders: dict[int, list[keras.Layer]]) -> str | Non
         if others:
             return f"its {variable.name} is also held by '{others[0].name}'"
     return None
+
+
+def _kept_inside(model: keras.Model) -> dict[int, str]:
+    """Why layers can't be replaced that another one keeps for itself, by their id.
+
+    Such a one says why in an attribute `keeps_layers`.
+    """
+    return {
+        id(inner): f"{layer.keeps_layers} (it is inside a {type(layer).__name__})"
+        for layer in all_layers(model)
+        if hasattr(layer, "keeps_layers")
+        for inner in direct_layers(layer)
+    }
 
 
 def matches(place: Place, filters: Filters) -> bool:

@@ -90,24 +90,34 @@ def run_lloyd(problem, centers, policy, random_state, *, max_iter, tol):
     -------
     run : Run
     """
-    best, caution, history = None, policy.caution, []
-    while len(history) < max_iter:
-        state = assign(problem, centers)
-        filled = policy.fill(problem, state, random_state)
-        n_before, n_after = len(state.empty), len(filled.state.empty)
-        state, row = filled.state, filled[1:3]
-        history.append(Iteration(n_before, n_after, *row, state.objective))
-        if filled.gave_up:
-            return Run(_better(state, best), history, False, True)
-        settled = best and best.objective - state.objective <= tol * best.objective
-        best = _better(state, best)
-        if settled and caution == 1:
-            return Run(best, history, True, False)
-        if settled:
-            caution = 1.0
-        centers = policy.refit(problem, best, caution)
-    return Run(best, history, False, False)
+    caution = policy.caution
+    history: list[Iteration] = []
+    best = _step(problem, centers, policy, random_state, history)
+    gave_up = best.gave_up
+    while not gave_up and len(history) < max_iter:
+        centers = policy.refit(problem, best.state, caution)
+        new = _step(problem, centers, policy, random_state, history)
+        gave_up = new.gave_up
+        decrease = best.state.objective - new.state.objective
+        settled = decrease <= tol * best.state.objective
+        best = new if decrease > 0 else best
+        if settled and caution == 1 and not gave_up:
+            return Run(best.state, history, True, False)
+        caution = 1.0 if settled else caution
+    return Run(best.state, history, False, gave_up)
 
 
-def _better(state, best):
-    return state if best is None or state.objective < best.objective else best
+def _step(problem, centers, policy, random_state, history):
+    """Deal out the rows, look after empty clusters, and write that down."""
+    found = assign(problem, centers)
+    filled = policy.fill(problem, found, random_state)
+    history.append(
+        Iteration(
+            len(found.empty),
+            len(filled.state.empty),
+            filled.n_rounds,
+            filled.n_e_steps,
+            filled.state.objective,
+        )
+    )
+    return filled
