@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import types
+from functools import cache
 
 import keras
 import numpy as np
@@ -27,21 +28,27 @@ adapter = adapter_for(models.BACKEND)
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)
 
 
-@pytest.fixture(scope="module", params=models.CLASSES)
+@cache
+def compressed(name):
+    """A model, and what compress makes of it."""
+    model = models.build(name)
+    return model, *compress(model, CONFIG)
+
+
+@pytest.fixture(params=models.CLASSES)
 def case(request):
     """Name of a class, a model, and what compress makes of it."""
-    model = models.build(request.param)
-    return request.param, model, *compress(model, CONFIG)
+    return request.param, *compressed(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def classifier():
-    return models.build("BertForSequenceClassification")
+    return compressed("BertForSequenceClassification")[0]
 
 
-@pytest.fixture(scope="module")
-def small(classifier):
-    return compress(classifier, CONFIG)[0]
+@pytest.fixture
+def small():
+    return compressed("BertForSequenceClassification")[1]
 
 
 @pytest.fixture
@@ -192,7 +199,7 @@ def test_gradients_are_those_of_the_model_by_the_chain_rule(name):
 
 def test_all_kinds_reload_in_a_fresh_process_bit_for_bit(tmp_path):
     for name in models.CLASSES:
-        small, _ = compress(models.build(name), CONFIG)
+        _, small, _ = compressed(name)
         small.save_pretrained(tmp_path / name)
         np.save(tmp_path / name / "y.npy", models.outputs_of(small))
     script = """
