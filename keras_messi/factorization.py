@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from keras_messi.configs import MessiConfig, PQConfig
 from kprojclust import KSubspaces, PartitioningGuidedKMeans
 
-# Of codewords, which are fitted again and again: the last ones move little.
-_MAX_ITERATIONS = 25
+# Of codewords. Twice as many iterations find half a percent less error.
+_TOLERANCE = 1e-3
 
 # More starts found less than half a percent on weight matrices.
 _NUM_STARTS = 3
@@ -198,7 +198,7 @@ def _code_blocks(
     if not weights.any():
         weights = np.ones_like(weights)
     k = min(config.num_codewords, len(blocks))
-    model = PartitioningGuidedKMeans(k, random_state=config.seed)
+    model = PartitioningGuidedKMeans(k, tol=_TOLERANCE, random_state=config.seed)
     labels = _fit(model, blocks, weights.astype(blocks.dtype))
     used, codes = np.unique(labels, return_inverse=True)
     return model.cluster_centers_[used], codes
@@ -225,6 +225,6 @@ def fit_codewords(
         Codewords of shape (K, block_size) and the codes of shape (n,).
     """
     init: Any = "partition" if start is None else start
-    model = PartitioningGuidedKMeans(num_codewords, init=init, max_iter=_MAX_ITERATIONS)
+    model = PartitioningGuidedKMeans(num_codewords, init=init, tol=_TOLERANCE)
     codes = _fit(model, blocks, None)
     return model.cluster_centers_, codes

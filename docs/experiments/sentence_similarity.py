@@ -135,7 +135,7 @@ class Runner:
         self.pairs: dict[str, Pairs] = {}
 
     def run(self, trial: Trial) -> Result:
-        """Compress the table, and score the model with what the new layer looks up."""
+        """What comes of a trial."""
         config = MessiConfig(
             rate=trial.rate,
             num_clusters=trial.num_clusters,
@@ -144,12 +144,16 @@ class Runner:
             clustering="k-means" if trial.method == "k-means" else "subspaces",
             seed=trial.seed,
         )
-        known = calibration(trial.damping, len(self.table))
+        return self.measure(trial.part, config, trial.damping)
+
+    def measure(self, part: str, config: Any, damping: float) -> Result:
+        """Compress the table, and score the model with what the new layer looks up."""
+        known = calibration(damping, len(self.table))
         plain = embedding_model(self.table)
         small, report = compress(plain, config, calibration_data=known)
         table = small.get_layer("words").embeddings
         self.weight.assign(keras.ops.convert_to_numpy(table))
-        score = self.score(trial.part)
+        score = self.score(part)
         self.weight.assign(self.table)
         (row,) = report.replaced
         return Result(
