@@ -6,6 +6,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long something takes, on a machine that others use too, is no reason to fail.
+settings.register_profile(
+    "kprojclust",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("kprojclust")
 
 
 @pytest.fixture(scope="session", autouse=True)

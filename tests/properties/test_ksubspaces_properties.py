@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
@@ -15,8 +15,6 @@ from kprojclust import KSubspaces
 matrices = st.tuples(st.integers(1, 25), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.integers(-3, 3).map(float))
 )
-settings.register_profile("kprojclust", deadline=None, max_examples=60)
-settings.load_profile("kprojclust")
 
 
 @st.composite
