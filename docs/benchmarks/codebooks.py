@@ -3,12 +3,14 @@
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py fits [--matrices ...]
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py starts
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py times
+    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py networks
 
 "fits" clusters 29,400 blocks of each matrix with every start and every policy; "starts"
 counts the empty clusters of two starts on all blocks of each; "times" sets
-scikit-learn's KMeans beside ours, and wants the machine alone. Rows are written to
-codebooks_*.csv as they come; a second call goes on where the first one stopped. Each
-call writes codebooks.md from all rows.
+scikit-learn's KMeans beside ours, and wants the machine alone; "networks" fits LeNet's
+first layer again and lets the network learn. Rows are written to codebooks_*.csv as
+they come; a second call goes on where the first one stopped. Each call writes
+codebooks.md from all rows.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from kprojclust import PartitioningGuidedKMeans
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))
+from codebooks_lenet import Accuracies, measure  # noqa: E402
 from provenance import provenance  # noqa: E402
 from real_data import data_folder, minilm_weights  # noqa: E402
 from rows import Rows  # noqa: E402
@@ -151,8 +154,8 @@ def plus_plus(matrix: str, dtype: str, n_codewords: int, seed: int):
     return centers, time.perf_counter() - began
 
 
-def fit(trial: Trial) -> Result:
-    """Find a codebook."""
+def fitted(trial: Trial) -> tuple[PartitioningGuidedKMeans, float]:
+    """A codebook, and the seconds it took to find."""
     X = sample(trial.matrix, trial.dtype)
     init, before = trial.init, 0.0
     if init == "k-means++":
@@ -169,7 +172,13 @@ def fit(trial: Trial) -> Result:
     )
     began = time.perf_counter()
     fit_quietly(model, X)
-    seconds = before + time.perf_counter() - began
+    return model, before + time.perf_counter() - began
+
+
+def fit(trial: Trial) -> Result:
+    """Find a codebook."""
+    X = sample(trial.matrix, trial.dtype)
+    model, seconds = fitted(trial)
     return Result(
         model.history_[0].n_empty_before,
         trial.n_codewords - model.n_effective_clusters_,
@@ -227,6 +236,12 @@ def take_time(timing: Timing) -> Timed:
     return Timed(seconds, model.n_iter_, error)
 
 
+def learn(trial: Trial) -> Accuracies:
+    """Find a codebook, and let the network learn with it."""
+    model, _ = fitted(trial)
+    return measure(model.cluster_centers_, model.labels_, trial.seed)
+
+
 def fits(matrices: list[str]) -> list[Trial]:
     """Every start with every policy; more seeds for LeNet, 1024 codewords."""
     lenet = next(iter(MATRICES))
@@ -249,10 +264,17 @@ def timings(matrices: list[str]) -> list[Timing]:
     return [Timing(method, seed) for seed in range(5) for method in TIMED]
 
 
+def networks(matrices: list[str]) -> list[Trial]:
+    """Every start with every policy, for LeNet."""
+    grid = product([next(iter(MATRICES))], CODEWORDS, ["float32"], STARTS, POLICIES)
+    return [Trial(*cell) for cell in grid]
+
+
 EXPERIMENTS = {
     "fits": (fits, Trial, Result, fit),
     "starts": (starts, Start, Started, begin),
     "times": (timings, Timing, Timed, take_time),
+    "networks": (networks, Trial, Accuracies, learn),
 }
 
 
@@ -272,7 +294,9 @@ def main() -> None:
         trials, _, _, run = EXPERIMENTS[options.question]
         rows[options.question].complete(trials(list(options.matrices)), run)
     text = write_page({name: found.results for name, found in rows.items()})
-    source = provenance("python docs/benchmarks/codebooks.py fits|starts|times")
+    source = provenance(
+        "python docs/benchmarks/codebooks.py fits|starts|times|networks"
+    )
     (HERE / "codebooks.md").write_text(f"{text}\n\n{source}\n", encoding="utf-8")
 
 

@@ -51,6 +51,8 @@ def write_page(results: Mapping[str, Results]) -> str:
         parts += ["## Starts on all blocks", all_blocks(results["starts"])]
     if results["times"]:
         parts += ["## Time", times(results["times"])]
+    if results["networks"]:
+        parts += ["## In the network", in_the_network(results["networks"])]
     parts += ["## Over seeds", over_seeds(fits)]
     for matrix in MATRICES:
         if any(trial.matrix == matrix for trial in fits):
@@ -130,6 +132,24 @@ def times(found: Mapping[Any, Timed]) -> str:
 
 def _median(rows: list[Timed]) -> float:
     return float(np.median([row.seconds for row in rows]))
+
+
+def in_the_network(found: Results) -> str:
+    """Points of accuracy that LeNet loses."""
+    intro = (
+        "Points of accuracy lost on the 10,000 test images of MNIST with LeNet's first "
+        "layer in codes, the other layers as they are: at once, and after one epoch in "
+        "which all layers learn the softened answers of the uncompressed network."
+    )
+    rows = []
+    for trial, result in found.items():
+        lost = [
+            f"{100 * (result.uncompressed - share):.2f}"
+            for share in (result.coded, result.fine_tuned)
+        ]
+        rows.append([trial.n_codewords, trial.init, trial.empty_clusters, *lost])
+    heading = ["K", "start", "empty clusters", "coded", "after an epoch"]
+    return f"{intro}\n\n{table(heading, rows)}"
 
 
 def over_seeds(fits: Results) -> str:
