@@ -27,6 +27,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from kprojclust import PartitioningGuidedKMeans
+from kprojclust._partition import partition_centers
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))
@@ -102,7 +103,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Started:
-    """Blocks, and clusters that are empty at once and after one iteration more."""
+    """Blocks, and clusters that are empty at once and after they were looked after."""
 
     n_blocks: int
     n_empty_start: int
@@ -203,12 +204,25 @@ def relative_error(X, labels, centers, dtype: str) -> float:
 
 
 def begin(start: Start) -> Started:
-    """Deal out all blocks to a start, and to the centres after one iteration more."""
+    """Deal out all blocks to the centres of a start, and look after empty clusters."""
     X = MATRICES[start.matrix].blocks()
-    options = {"init": start.init, "random_state": start.seed, "max_iter": 2}
-    model = PartitioningGuidedKMeans(start.n_codewords, **options)
-    history = fit_quietly(model, X).history_
-    return Started(len(X), history[0].n_empty_before, history[-1].n_empty_after)
+    centers = CENTERS[start.init](X, start.n_codewords, start.seed)
+    model = PartitioningGuidedKMeans(start.n_codewords, init=centers, max_iter=1)
+    (row,) = fit_quietly(model, X).history_
+    return Started(len(X), row.n_empty_before, row.n_empty_after)
+
+
+def random_blocks(X: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
+    """As iPQ starts: blocks with replacement."""
+    return X[np.random.default_rng(seed).integers(len(X), size=n_codewords)]
+
+
+def parts(X: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
+    """As ours starts; not random."""
+    return partition_centers(X, np.ones(len(X)), n_codewords)
+
+
+CENTERS = {"random": random_blocks, "partition": parts}
 
 
 def kmeans(seed: int, max_iter: int) -> KMeans:
@@ -255,7 +269,7 @@ def fits(matrices: list[str]) -> list[Trial]:
 
 def starts(matrices: list[str]) -> list[Start]:
     """The start of iPQ and ours, all blocks."""
-    grid = product(matrices, CODEWORDS[1:], ("random", "partition"))
+    grid = product(matrices, CODEWORDS[1:], CENTERS)
     return [Start(*cell) for cell in grid]
 
 

@@ -102,7 +102,7 @@ def all_blocks(found: Results) -> str:
                 cells = [f"{random.n_blocks:,}", size, random.n_empty_start]
                 rows.append([matrix, *cells, ours.n_empty_start, ours.n_empty_end])
     return table(
-        ["matrix", "blocks", "K", "empty: random", "partition", "an iteration later"],
+        ["matrix", "blocks", "K", "empty: random", "partition", "and filled"],
         rows,
     )
 
