@@ -163,5 +163,5 @@ def rows_of_codes(
 def _book_of_block(
     num_blocks: int, num_codebooks: int, longest: int | None
 ) -> np.ndarray:
-    """Codebook of each of the first blocks of a row: integers of shape (num_blocks,)."""
+    """Codebook of each of the first blocks of a row, of shape (num_blocks,)."""
     return np.arange(num_blocks) * num_codebooks // (longest or num_blocks)
