@@ -1,6 +1,7 @@
 """Factors whose coordinates are codewords: the layers, and `compress` with both."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from keras_messi.coded_factoring import dealt_out
 from keras_messi.layers import MessiPQDense, MessiPQEmbedding
 from keras_messi.layers._codes import pack_codes
 from keras_messi.layers._lookup import static_lookup
-from keras_messi.report import SkipReason
+from keras_messi.report import SkipReason, stored_bytes
 from tests import reference
 
 from . import models
@@ -379,3 +380,36 @@ def test_a_block_wider_than_the_matrix_is_a_reason_to_skip():
     config = MessiConfig(rate=0.4, num_clusters=2, quantization=PQConfig(32, 16))
     with pytest.raises(ValueError, match=f"{SkipReason.UNEVEN_BLOCKS}.*width 16"):
         compress(word_model(), config)
+
+
+def test_bytes_of_the_word_table_are_those_of_the_file(word_table, tmp_path):
+    model = word_model(*word_table.shape)
+    model.layers[-1].set_weights([word_table])
+    config = MessiConfig(rank=128, num_clusters=1, quantization=PQConfig(4, 4))
+    small, report = compress(model, config)
+    path = tmp_path / "small.keras"
+    keras_messi.save_model(small, path)
+    expected = 30522 * 32 // 4 + 4 * (4 * 4 + 128 * 384)
+    assert report.bytes_after == expected
+    assert report.file_bytes_after == pytest.approx(os.path.getsize(path), rel=0.01)
+    assert os.path.getsize(path) == pytest.approx(expected, rel=0.02)
+    assert report.bytes_before > 100 * report.bytes_after
+    assert report.replaced[0].relative_error < 0.75
+
+
+def test_the_chosen_form_of_the_word_table_takes_32_times_fewer_bytes(tmp_path):
+    from codes_on_coordinates import CHOSEN as c
+
+    books = c.rank // c.block_size if c.num_codebooks == "all" else 1
+    coding = c.block_size, c.num_codewords, books
+    layer = MessiPQEmbedding(30522, 384, c.num_clusters, c.rank, *coding)
+    model = model_of(layer, TOKENS)
+    rng = np.random.default_rng(0)
+    for codes in layer.coordinates:  # which no archive makes smaller
+        codes.assign(rng.integers(c.num_codewords, size=codes.shape))
+    if c.quantization:
+        layer.quantize(c.quantization)
+    keras_messi.save_model(model, tmp_path / "small.keras")
+    size = os.path.getsize(tmp_path / "small.keras")
+    assert size == pytest.approx(stored_bytes([layer]), rel=0.02)
+    assert 32 * size <= 30522 * 384 * 4
