@@ -139,16 +139,14 @@ def int4(rate: float) -> Trial:
 
 RIVAL = int4(0.776)
 CHOICES = [
-    codes(1, 256, 8, 256, "all", "int8"),
     RIVAL,
-    codes(5, 128, 4, 256, "all", "int8"),
-    codes(0, 0, 12, 1024, "1", ""),
-    codes(1, 128, 4, 256, "all", ""),
-    codes(5, 192, 8, 256, "all", "int8"),
-    codes(1, 256, 8, 1024, "1", "int8"),
+    codes(1, 256, 8, 256, "all", "int8"),
+    codes(20, 96, 4, 256, "all", "int4"),
+    # The same with ranks under a budget.
+    replace(RIVAL, rate=0.64, block_size=4, num_codewords=256, num_codebooks="all"),
 ]
 # Taken from "choose".
-CHOSEN = codes(1, 256, 8, 256, "all", "int8")
+CHOSEN = codes(20, 96, 4, 256, "all", "int4")
 CODES_ALONE = codes(0, 0, 12, 1024, "1", "")
 METHODS_OF_TABLE = {
     "codes on coordinates": CHOSEN,
