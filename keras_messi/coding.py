@@ -9,7 +9,7 @@ import numpy as np
 from keras_messi.configs import PQConfig
 from keras_messi.factorization import code
 from keras_messi.layers import PQDense, PQEmbedding
-from keras_messi.layers._coded_matrix import divisors
+from keras_messi.layers._codebooks import divisors
 from keras_messi.layers._codes import bits_of, pack_codes
 from keras_messi.matrices import plain_type
 from keras_messi.report import SkipReason
@@ -90,11 +90,18 @@ def reason_by_size(
             f"{divisors(num_blocks)}"
         )
     words = min(config.num_codewords, rows * num_blocks // books)
-    codes = -(-rows * num_blocks * bits_of(words) // 8)
-    size = books * words * config.block_size * matrix.itemsize + codes
+    size = stored_size(rows, num_blocks, config, matrix.itemsize)
     if size >= matrix.nbytes:
         return SkipReason.WOULD_GROW, (
             f"{books} x {words} codewords of {config.block_size} numbers and the codes "
             f"take {size} of {matrix.nbytes} bytes"
         )
     return None
+
+
+def stored_size(n: int, num_blocks: int, config: PQConfig, itemsize: int) -> int:
+    """Bytes of codebooks and codes for n rows of blocks as stored on disk, at most."""
+    books = num_blocks if config.num_codebooks == "all" else int(config.num_codebooks)
+    words = min(config.num_codewords, n * num_blocks // books)
+    codes = -(-n * num_blocks * bits_of(words) // 8)
+    return books * words * config.block_size * itemsize + codes

@@ -99,7 +99,7 @@ def compress(
     surgery.replace_layers(model, {})  # what can't be copied fails before the fit
     known = _statistics(model, surgery, chosen, calibration_data)
     numbers = _share(chosen, config, known)
-    if isinstance(config, MessiConfig) and not config.quantization:
+    if isinstance(config, MessiConfig) and not isinstance(config.quantization, str):
         chosen, whole = _without_whole(chosen, numbers)
         skipped += whole
         _check_any_left(chosen, config, skipped)

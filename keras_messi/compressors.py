@@ -93,7 +93,7 @@ def _keep_whole(
 ) -> Compressed:
     """All numbers of a layer, in fewer bits."""
     assert isinstance(config, MessiConfig)
-    assert config.quantization is not None
+    assert isinstance(config.quantization, str)
     new = quantized_whole(layer, config.quantization)
     return _measured(new, matrix, multiplied_out(new), calibration)
 

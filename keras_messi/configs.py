@@ -27,7 +27,10 @@ class MessiConfig:
             layers together, so that the last number kept does as much for every one;
             where all numbers are worth it, a layer is left whole. It takes
             `ranks="budget"`.
-        quantization: "int8" or "int4" stores the factors as such integers.
+        quantization: "int8" or "int4" stores the factors as such integers. A `PQConfig`
+            stores the coordinates as codes, with one codebook or "all", and leaves the
+            bases. A rate then is what is removed before there are codes, ranks become
+            multiples of the block size, and a `rank` must be one.
         loss: What the clusters minimise of the distances of their rows: a name or an
             object that `kprojclust.KSubspaces` takes, such as "l1".
         clustering: "subspaces", or "k-means" for the paper's control: clusters of near
@@ -50,7 +53,7 @@ class MessiConfig:
     rank: int | None = None
     ranks: str = "budget"
     scope: str = "layer"
-    quantization: str | None = None
+    quantization: "str | PQConfig | None" = None
     loss: Any = "squared"
     clustering: str = "subspaces"
     seed: int = 0
@@ -69,7 +72,10 @@ class MessiConfig:
             _check_integer("num_clusters", self.num_clusters, least=1, other='"auto"')
         _check_choice("ranks", self.ranks, "budget", "uniform")
         _check_choice("scope", self.scope, "layer", "model")
-        _check_choice("quantization", self.quantization, None, "int8", "int4")
+        if isinstance(self.quantization, PQConfig):
+            self._check_blocks(self.quantization)
+        else:
+            _check_choice("quantization", self.quantization, None, "int8", "int4")
         _check_choice("clustering", self.clustering, "subspaces", "k-means")
         _check_integer("seed", self.seed, least=0)
         if self.scope == "model" and self.is_uniform:
@@ -79,6 +85,19 @@ class MessiConfig:
                 self._refuse("clustering", 'takes `ranks="uniform"`', "ranks")
             if self.loss != "squared":
                 self._refuse("clustering", 'takes `loss="squared"`', "loss")
+
+    def _check_blocks(self, coding: "PQConfig") -> None:
+        # How many blocks there are to be grouped is not known before the ranks are.
+        if coding.num_codebooks not in (1, "all"):
+            raise ValueError(
+                '`quantization.num_codebooks` must be 1 or "all" for codes of '
+                f"coordinates. Received: quantization={coding}"
+            )
+        if self.rank is not None and self.rank % coding.block_size:
+            raise ValueError(
+                f"`rank` must be a multiple of block_size={coding.block_size}. "
+                f"Received: rank={self.rank}"
+            )
 
     def _refuse(self, name: str, rule: str, *others: str) -> None:
         received = ", ".join(f"{x}={getattr(self, x)!r}" for x in others)
@@ -90,6 +109,12 @@ class MessiConfig:
     def is_uniform(self) -> bool:
         """Whether all subspaces have the same dimension."""
         return self.rank is not None or self.ranks == "uniform"
+
+    @property
+    def block_size(self) -> int:
+        """What ranks are multiples of."""
+        coding = self.quantization
+        return coding.block_size if isinstance(coding, PQConfig) else 1
 
     @property
     def kept(self) -> Fraction:

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_messi import coded_factoring
 from keras_messi.bisection import bisect_maximum
-from keras_messi.configs import MessiConfig
+from keras_messi.configs import MessiConfig, PQConfig
 from keras_messi.factorization import factorize
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.matrices import plain_type
@@ -34,6 +35,8 @@ def factored(
     numbers: int | None,
 ) -> keras.Layer:
     """A layer of factors; `num_clusters` must not be "auto"."""
+    if isinstance(config.quantization, PQConfig):
+        return coded_factoring.factored(layer, matrix, config, weights, numbers)
     factors = factorize(matrix, config, numbers=numbers, weights=weights)
     new = stand_in(
         layer,
@@ -96,6 +99,9 @@ def reason_by_size(
         return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
     if rank > d:
         return SkipReason.RANK_TOO_LARGE, f"rank={rank}, width {d}"
+    if config.block_size > d:
+        detail = f"block_size={config.block_size}, width {d}"
+        return SkipReason.UNEVEN_BLOCKS, detail
     if config.scope == "model":
         return None  # the share of the layer is not known yet
     if rank < 1:
@@ -115,10 +121,13 @@ def reason_by_size(
 def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
     """Bytes of the factors of an (n, d) matrix as stored on disk, at most.
 
-    Clusters with fewer rows than the rank take less.
+    Clusters with fewer rows than the rank take less. Where coordinates become codes, it
+    is that of equal ranks.
     """
     k, rank = int(config.num_clusters), config.rank_for(n, d)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
+    if isinstance(config.quantization, PQConfig):
+        return coded_factoring.stored_size(n, d, config, itemsize) + ids
     numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
     if config.quantization is None:
         return numbers * itemsize + ids

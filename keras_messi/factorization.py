@@ -53,7 +53,8 @@ def factorize(
     """Factor a matrix around k subspaces (steps 1 to 3 of the paper's pipeline).
 
     Clusters without rows are dropped, and a cluster with fewer rows than its rank
-    keeps no more directions than rows.
+    keeps no more directions than rows. Ranks are raised to whole blocks if coordinates
+    become codes; or lowered, where a cluster has no more directions than that.
 
     Args:
         matrix: Array of shape (n, d).
@@ -74,13 +75,20 @@ def factorize(
     coordinates, bases = [], []
     for c, label in enumerate(kept):
         own = assignments == c
-        rows, rank = matrix[own], ranks[label]
-        single = KSubspaces(1, min(rank, len(rows)), loss=config.loss)
+        rows = matrix[own]
+        rank = rank_in_blocks(ranks[label], config.block_size, min(rows.shape))
+        single = KSubspaces(1, rank, loss=config.loss)
         single.fit(rows, sample_weight=None if weights is None else weights[own])
         basis = single.components_[0]
         coordinates.append(rows @ basis.T)
         bases.append(basis)
     return Factors(assignments, coordinates, bases)
+
+
+def rank_in_blocks(rank: int, block_size: int, most: int) -> int:
+    """A rank in whole blocks, or less than one where there are no more directions."""
+    raised = -(-rank // block_size) * block_size
+    return raised if raised <= most else most // block_size * block_size or most
 
 
 def _cluster(

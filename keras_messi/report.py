@@ -248,11 +248,18 @@ def _format_form(layer: ReplacedLayer) -> tuple[str, str]:
     """What the columns k and j say of the form that the matrix was given."""
     if layer.num_codewords:
         books = f"{layer.num_codebooks} x " if layer.num_codebooks > 1 else ""
-        return f"{books}{layer.num_codewords}", f"blocks of {layer.block_size}"
+        codes = f"{books}{layer.num_codewords}", f"blocks of {layer.block_size}"
+        if not layer.ranks:
+            return codes
+        return f"{layer.num_clusters}, {codes[0]}", f"{_span(layer.ranks)}, {codes[1]}"
     if not layer.ranks:
         return "-", "whole"
-    low, high = min(layer.ranks), max(layer.ranks)
-    return f"{layer.num_clusters}", f"{low}" if low == high else f"{low}-{high}"
+    return f"{layer.num_clusters}", _span(layer.ranks)
+
+
+def _span(ranks: list[int]) -> str:
+    low, high = min(ranks), max(ranks)
+    return f"{low}" if low == high else f"{low}-{high}"
 
 
 def _calibration_table(layers: list[ReplacedLayer]) -> str:

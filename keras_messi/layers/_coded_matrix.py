@@ -4,34 +4,28 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_messi.layers._backend import take_rows
-from keras_messi.layers._checks import check_positive
+from keras_messi.layers._codebooks import HoldsCodebooks, divisors
 from keras_messi.layers._codes import (
-    MAX_CODEWORDS,
-    averaged_over_uses,
     codes_dtype,
     codewords_at,
-    count_uses,
+    distinct_codes,
     pack_codes,
+    read_codes,
     rows_of_codes,
-    unpack_codes,
 )
 
 
-class CodedMatrix(keras.Layer):
+class CodedMatrix(HoldsCodebooks):
     """A matrix A of shape (n, d) whose rows are cut into blocks of equal size.
 
     Each block is a codeword: row i is the codewords `codes[i]`, one after another.
-    `codebooks` is trained, and `codes` is not. `uses` says how often each codeword is
-    used in A, for the gradient; it follows from the codes and is not stored.
+    `codebooks` is trained, and `codes` is not.
 
     On disk `codes` takes `ceil(log2(num_codewords))` bits for each block.
     """
-
-    built: bool
 
     def __init__(
         self,
@@ -42,36 +36,22 @@ class CodedMatrix(keras.Layer):
         codebooks_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_positive("block_size", block_size)
-        check_positive("num_codewords", num_codewords)
-        check_positive("num_codebooks", num_codebooks)
-        if num_codewords > MAX_CODEWORDS:
-            raise ValueError(
-                "`num_codewords` must not exceed 65,536, so that a code takes two "
-                f"bytes. Received: num_codewords={num_codewords}"
-            )
-        self.block_size = int(block_size)
-        self.num_codewords = int(num_codewords)
-        self.num_codebooks = int(num_codebooks)
+        super().__init__(
+            block_size=block_size,
+            num_codewords=num_codewords,
+            num_codebooks=num_codebooks,
+            **kwargs,
+        )
         self.codebooks_initializer = keras.initializers.get(codebooks_initializer)
         self.codebooks_regularizer = keras.regularizers.get(codebooks_regularizer)
 
     def _add_codes(self, n: int, d: int) -> None:
         """Create the weights of an (n, d) matrix."""
         self._check_width(d)
-        size = (self.num_codebooks, self.num_codewords, self.block_size)
-        codes = _distinct_codes(n, d // self.block_size, self.num_codewords)
-        self.codebooks = self.add_weight(
-            name="codebooks",
-            shape=size,
-            initializer=self.codebooks_initializer,
-            regularizer=self.codebooks_regularizer,
-            autocast=False,  # codewords are gathered first and cast after
-        )
-        dtype = codes_dtype(self.num_codewords)
-        self.codes = self._add_integers("codes", codes, dtype)
-        self.uses = self._add_integers("uses", self._uses_of(codes), "int32")
+        codes = distinct_codes(n, d // self.block_size, self.num_codewords)
+        self._add_codebooks(self.codebooks_initializer, self.codebooks_regularizer)
+        self.codes = self._add_integers("codes", codes, codes_dtype(self.num_codewords))
+        self._add_uses(codes)
 
     def _check_width(self, d: int) -> None:
         if d % self.block_size:
@@ -79,34 +59,7 @@ class CodedMatrix(keras.Layer):
                 f"`block_size` must divide the width of the matrix, {d}: one of "
                 f"{divisors(d)}. Received: block_size={self.block_size}"
             )
-        num_blocks = d // self.block_size
-        if num_blocks % self.num_codebooks:
-            raise ValueError(
-                f"`num_codebooks` must divide the blocks of a row, {num_blocks}: one "
-                f"of {divisors(num_blocks)}. "
-                f"Received: num_codebooks={self.num_codebooks}"
-            )
-
-    def _add_integers(self, name: str, value: np.ndarray, dtype: str) -> keras.Variable:
-        return self.add_weight(
-            name=name,
-            shape=value.shape,
-            initializer=lambda shape, dtype: ops.convert_to_tensor(value, dtype),
-            dtype=dtype,
-            trainable=False,
-            autocast=False,
-        )
-
-    def _uses_of(self, codes: np.ndarray) -> np.ndarray:
-        """How often each codeword is used, at least 1."""
-        uses = count_uses(codes, self.num_codebooks, self.num_codewords)
-        return np.maximum(uses, 1)
-
-    @property
-    def _averaged(self) -> Any:
-        """The codebooks, with the gradient that they are trained by."""
-        codebooks = ops.convert_to_tensor(self.codebooks)
-        return averaged_over_uses(codebooks, self.uses)
+        self._check_blocks(d // self.block_size)
 
     def _rows(self, codes: Any, dtype: str) -> Any:
         """Rows of the matrix from their codes: (..., d)."""
@@ -155,13 +108,8 @@ class CodedMatrix(keras.Layer):
         store["codes"] = pack_codes(codes, self.num_codewords)
 
     def load_own_variables(self, store: Any) -> None:
-        packed = np.asarray(store["codes"])
-        codes = unpack_codes(packed, self.codes.shape, self.num_codewords)
-        if codes.max() >= self.num_codewords:
-            raise ValueError(
-                f"Layer '{self.name}' expects codes below num_codewords="
-                f"{self.num_codewords}. The stored ones go up to {codes.max()}."
-            )
+        shape, num_codewords = self.codes.shape, self.num_codewords
+        codes = read_codes(self, store["codes"], shape, num_codewords)
         self.codebooks.assign(store["codebooks"])
         self.codes.assign(codes)
         self.uses.assign(self._uses_of(codes))
@@ -169,9 +117,6 @@ class CodedMatrix(keras.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "block_size": self.block_size,
-            "num_codewords": self.num_codewords,
-            "num_codebooks": self.num_codebooks,
             "codebooks_initializer": keras.initializers.serialize(
                 self.codebooks_initializer
             ),
@@ -193,17 +138,3 @@ def tables_pay(
     if num_rows is None or num_rows < 1:
         return False
     return num_codewords < n and 2 * num_rows <= block_size
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors of a number, in order."""
-    return [x for x in range(1, number + 1) if number % x == 0]
-
-
-def _distinct_codes(n: int, num_blocks: int, num_codewords: int) -> np.ndarray:
-    """Codes of shape (n, num_blocks) of which no two rows are alike, if they can be."""
-    rest, columns = np.arange(n), []
-    for _ in range(num_blocks):
-        columns.append(rest % num_codewords)
-        rest = rest // num_codewords
-    return np.stack(columns, axis=1)

@@ -8,6 +8,7 @@ each of a few groups of consecutive blocks.
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -59,20 +60,50 @@ def codes_dtype(num_codewords: int) -> str:
     return "uint8" if num_codewords <= 256 else "int32"
 
 
-def count_uses(codes: np.ndarray, num_codebooks: int, num_codewords: int) -> np.ndarray:
+def read_codes(
+    layer: keras.Layer, packed: Any, shape: Sequence[int], num_codewords: int
+) -> np.ndarray:
+    """The codes that a layer stored, of which each must have a codeword."""
+    codes = unpack_codes(np.asarray(packed), shape, num_codewords)
+    if codes.max() >= num_codewords:
+        raise ValueError(
+            f"Layer '{layer.name}' expects codes below num_codewords={num_codewords}. "
+            f"The stored ones go up to {codes.max()}."
+        )
+    return codes
+
+
+def distinct_codes(n: int, num_blocks: int, num_codewords: int) -> np.ndarray:
+    """Codes of shape (n, num_blocks) of which no two rows are alike, if they can be."""
+    rest, columns = np.arange(n), []
+    for _ in range(num_blocks):
+        columns.append(rest % num_codewords)
+        rest = rest // num_codewords
+    return np.stack(columns, axis=1)
+
+
+def count_uses(
+    codes: np.ndarray,
+    num_codebooks: int,
+    num_codewords: int,
+    longest: int | None = None,
+) -> np.ndarray:
     """How many blocks of all rows stand for each codeword.
 
     Args:
         codes: Integers of shape `(n, num_blocks)`.
-        num_codebooks: How many codebooks there are, a divisor of `num_blocks`.
+        num_codebooks: How many codebooks there are, a divisor of the blocks.
         num_codewords: How many codewords each has.
+        longest: Blocks that the codebooks are for, where these rows have fewer.
 
     Returns:
         int32 of shape `(num_codebooks, num_codewords)`.
     """
-    groups = np.split(codes, num_codebooks, axis=1)
-    counts = [np.bincount(own.ravel(), minlength=num_codewords) for own in groups]
-    return np.array(counts, np.int32)
+    books = _book_of_block(codes.shape[1], num_codebooks, longest)
+    places = (codes + books * num_codewords).ravel()
+    size = num_codebooks * num_codewords
+    counts = np.bincount(places, minlength=size).astype(np.int32)
+    return counts.reshape(num_codebooks, num_codewords)
 
 
 def averaged_over_uses(codebooks: Tensor, uses: Tensor) -> Tensor:
@@ -90,32 +121,47 @@ def averaged_over_uses(codebooks: Tensor, uses: Tensor) -> Tensor:
     return fixed + (codebooks - fixed) / uses
 
 
-def codewords_at(codebooks: Tensor, codes: Tensor) -> Tensor:
+def codewords_at(
+    codebooks: Tensor, codes: Tensor, longest: int | None = None
+) -> Tensor:
     """The blocks that codes stand for, one after another.
 
     Args:
         codebooks: Tensor of shape `(num_codebooks, num_codewords, block_size)`.
         codes: Integers of shape `(..., num_blocks)`.
+        longest: Blocks that the codebooks are for, where these rows have fewer.
 
     Returns:
         Tensor of shape `(..., num_blocks * block_size)`.
     """
     num_codebooks, num_codewords, block_size = codebooks.shape
     table = ops.reshape(codebooks, (num_codebooks * num_codewords, block_size))
-    places = rows_of_codes(codes, num_codebooks, num_codewords)
+    places = rows_of_codes(codes, num_codebooks, num_codewords, longest)
     width = codes.shape[-1] * block_size
     return ops.reshape(take_rows(table, places), (*ops.shape(codes)[:-1], width))
 
 
-def rows_of_codes(codes: Tensor, num_codebooks: int, num_codewords: int) -> Tensor:
+def rows_of_codes(
+    codes: Tensor,
+    num_codebooks: int,
+    num_codewords: int,
+    longest: int | None = None,
+) -> Tensor:
     """Where the codewords of codes are, with all codebooks one below the other.
 
     Args:
         codes: Integers of shape `(..., num_blocks)`.
-        num_codebooks: How many codebooks there are, a divisor of `num_blocks`.
+        num_codebooks: How many codebooks there are, a divisor of the blocks.
         num_codewords: How many codewords each has.
+        longest: Blocks that the codebooks are for, where these rows have fewer.
     """
-    num_blocks = codes.shape[-1]
-    book_of_block = np.arange(num_blocks) * num_codebooks // num_blocks
-    starts = ops.convert_to_tensor(book_of_block * num_codewords, "int32")
+    books = _book_of_block(codes.shape[-1], num_codebooks, longest)
+    starts = ops.convert_to_tensor(books * num_codewords, "int32")
     return ops.cast(codes, "int32") + starts
+
+
+def _book_of_block(
+    num_blocks: int, num_codebooks: int, longest: int | None
+) -> np.ndarray:
+    """Codebook of each of the first blocks of a row, of shape (num_blocks,)."""
+    return np.arange(num_blocks) * num_codebooks // (longest or num_blocks)

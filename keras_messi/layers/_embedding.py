@@ -111,3 +111,14 @@ class EmbeddingOutputs(keras.Layer):
 
 def _are_integers(inputs: Any) -> bool:
     return "int" in keras.backend.standardize_dtype(inputs.dtype)
+
+
+def nan_out_of_range(rows: Any, tokens: Any, input_dim: int) -> Any:
+    """Rows looked up by codes, with NaN for ids out of range if on JAX.
+
+    JAX raises no error for those: its Embedding returns NaN.
+    """
+    if keras.backend.backend() != "jax":
+        return rows
+    inside = (tokens >= -input_dim) & (tokens < input_dim)
+    return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))

@@ -84,9 +84,11 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
         self._fit_to_shape(n, d)
         self.row_scales = self.basis_scales = None
         if self.quantization is None:
-            self._add_numbers(d)
+            self._add_coordinates()
+            self._add_bases(d)
         else:
-            self._add_codes(n, d, self.quantization)
+            self._add_quantized_coordinates(self.quantization)
+            self._add_quantized_bases(d, self.quantization)
         self.routing = None
         if self.num_clusters > 1 and not grouped:
             self.routing = self.add_weight(
@@ -98,7 +100,7 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
                 autocast=False,
             )
 
-    def _add_numbers(self, d: int) -> None:
+    def _add_coordinates(self) -> None:
         self.coordinates = [
             self.add_weight(
                 name=f"coordinates_{c}",
@@ -110,6 +112,8 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
                 zip(self.cluster_sizes, self.ranks, strict=True)
             )
         ]
+
+    def _add_bases(self, d: int) -> None:
         self.bases = self.add_weight(
             name="bases",
             shape=(sum(self.ranks), d),
@@ -117,26 +121,35 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
             regularizer=self.factors_regularizer,
         )
 
-    def _add_codes(self, n: int, d: int, mode: str) -> None:
-        def add(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
-            return self.add_weight(
-                name=name,
-                shape=shape,
-                initializer="zeros",
-                dtype=dtype,
-                trainable=False,
-                autocast=False,
-            )
-
+    def _add_quantized_coordinates(self, mode: str) -> None:
         self.coordinates = [
-            add(f"coordinates_{c}", (size, packed_length(rank, mode)), "int8")
+            self._add_zeros(
+                f"coordinates_{c}", (size, packed_length(rank, mode)), "int8"
+            )
             for c, (size, rank) in enumerate(
                 zip(self.cluster_sizes, self.ranks, strict=True)
             )
         ]
-        self.bases = add("bases", (packed_length(sum(self.ranks), mode), d), "int8")
-        self.row_scales = add("row_scales", (n,), "float16")
-        self.basis_scales = add("basis_scales", (sum(self.ranks),), "float32")
+        self.row_scales = self._add_zeros(
+            "row_scales", (sum(self.cluster_sizes),), "float16"
+        )
+
+    def _add_quantized_bases(self, d: int, mode: str) -> None:
+        size = sum(self.ranks)
+        self.bases = self._add_zeros("bases", (packed_length(size, mode), d), "int8")
+        self.basis_scales = self._add_zeros("basis_scales", (size,), "float32")
+
+    def _add_zeros(
+        self, name: str, shape: tuple[int, ...], dtype: str
+    ) -> keras.Variable:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer="zeros",
+            dtype=dtype,
+            trainable=False,
+            autocast=False,
+        )
 
     def _add_weights(self, n: int) -> None:
         """Create all weights of the layer, for a matrix of n rows."""
@@ -172,14 +185,25 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
                 f"`quantize` needs a layer that is built and not quantized. Received: "
                 f"'{self.name}', built={self.built}, quantization={self.quantization!r}"
             )
-        coordinates = [_as_floats(u) for u in self.coordinates]
-        bases = np.split(_as_floats(self.bases), np.cumsum(self.ranks)[:-1])
-        if not all(np.isfinite(factor).all() for factor in (*coordinates, *bases)):
+        factors = self._floats()
+        if not all(np.isfinite(factor).all() for factor in factors.values()):
             raise ValueError(
                 f"The factors of layer '{self.name}' must be finite to be quantized. "
                 "They hold NaN or infinite values."
             )
-        self._exchange_factors(mode, quantize_factors(coordinates, bases, mode))
+        self._exchange_factors(mode, self._in_few_bits(factors, mode))
+
+    def _floats(self) -> dict[str, np.ndarray]:
+        """What is to be quantized, by the names it is stored under."""
+        return {name: _as_floats(x) for name, x in self._named_factors().items()}
+
+    def _in_few_bits(
+        self, factors: dict[str, np.ndarray], mode: str
+    ) -> dict[str, np.ndarray]:
+        """The same in 8 or 4 bits."""
+        coordinates = [factors[f"coordinates_{c}"] for c in range(self.num_clusters)]
+        bases = np.split(factors["bases"], np.cumsum(self.ranks)[:-1])
+        return quantize_factors(coordinates, bases, mode)
 
     def dequantize(self) -> None:
         """Make the factors trainable floating-point numbers again, in place.
@@ -192,11 +216,13 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
                 "`dequantize` needs a layer that is quantized. Received: "
                 f"'{self.name}', quantization=None"
             )
-        dtype = self.variable_dtype
+        self._exchange_factors(None, self._in_all_bits(self.variable_dtype))
+
+    def _in_all_bits(self, dtype: str) -> dict[str, Any]:
+        """What is quantized as plain numbers."""
         coordinates = self._factors.multiplied_coordinates(dtype)
         store = {f"coordinates_{c}": u for c, u in enumerate(coordinates)}
-        store["bases"] = self._factors.multiplied_bases(dtype)
-        self._exchange_factors(None, store)
+        return {**store, "bases": self._factors.multiplied_bases(dtype)}
 
     def _exchange_factors(self, mode: str | None, factors: dict[str, Any]) -> None:
         """Create all weights anew, in the order of a new layer, and fill them."""
@@ -271,7 +297,7 @@ class FactoredMatrix(QuantizesWeights, keras.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         names = list(store.keys())
-        if ("row_scales" in names) != (self.quantization is not None):
+        if ("basis_scales" in names) != (self.quantization is not None):
             raise ValueError(
                 f"Layer '{self.name}' expects factors as its quantization="
                 f"{self.quantization!r} has them. The stored ones are {names}."

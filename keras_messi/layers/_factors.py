@@ -1,7 +1,8 @@
 """The factors of a matrix as a layer holds them: numbers, or codes with scales."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from keras import ops
 
@@ -11,7 +12,8 @@ from keras_messi.layers._quantized import STEPS, whole_numbers
 Tensor = Any
 
 
-class Factors(NamedTuple):
+@dataclass(frozen=True)
+class Factors:
     """k pairs of factors, to be read in a dtype to compute in.
 
     Of codes, `read_coordinates` and `read_bases` give whole numbers, which lack the

@@ -46,13 +46,17 @@ def quantize_factors(
         tables[f"coordinates_{c}"] = _pack(codes, mode, axis=1)
         row_scales.append(scales)
         scaled_bases.append(v)
-    codes, scales = quantize_rows(np.concatenate(scaled_bases), mode, np.float32)
     return {
         **tables,
-        "bases": _pack(codes, mode, axis=0),
         "row_scales": np.concatenate(row_scales),
-        "basis_scales": scales,
+        **quantize_bases(np.concatenate(scaled_bases), mode),
     }
+
+
+def quantize_bases(bases: np.ndarray, mode: str) -> dict[str, np.ndarray]:
+    """Codes and scales of all bases, one below the other: `bases`, `basis_scales`."""
+    codes, scales = quantize_rows(bases, mode, np.float32)
+    return {"bases": _pack(codes, mode, axis=0), "basis_scales": scales}
 
 
 def _balance(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

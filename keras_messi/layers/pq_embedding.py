@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_messi.layers._coded_matrix import CodedMatrix
-from keras_messi.layers._embedding import EmbeddingOutputs
+from keras_messi.layers._embedding import EmbeddingOutputs, nan_out_of_range
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -97,11 +97,7 @@ class PQEmbedding(EmbeddingOutputs, CodedMatrix):
     def _look_up(self, tokens: Any) -> Any:
         # This is where an id out of range is found: the codes are all in range.
         rows = self._rows(ops.take(self.codes, tokens, axis=0), self.compute_dtype)
-        if keras.backend.backend() == "jax":
-            # JAX raises no error for an id out of range: its Embedding returns NaN.
-            inside = (tokens >= -self.input_dim) & (tokens < self.input_dim)
-            rows = ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
-        return rows
+        return nan_out_of_range(rows, tokens, self.input_dim)
 
     def _products(self, states: Any) -> Any:
         return self._times_transposed(states, self._logits_dtype)
