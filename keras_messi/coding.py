@@ -9,7 +9,7 @@ import numpy as np
 from keras_messi.configs import PQConfig
 from keras_messi.factorization import code
 from keras_messi.layers import PQDense, PQEmbedding
-from keras_messi.layers._codebooks import divisors
+from keras_messi.layers._checks import divisors
 from keras_messi.layers._codes import bits_of, pack_codes
 from keras_messi.matrices import plain_type
 from keras_messi.report import SkipReason

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers._factored import check_positive
+from keras_messi.layers._checks import check_positive, divisors
 
 Tensor = Any
 
@@ -76,10 +76,9 @@ class BlockNoise(keras.layers.Wrapper):
             )
         size = int(self._weight.shape[self._axis])
         if size % self.block_size:
-            allowed = [b for b in range(1, size + 1) if size % b == 0]
             raise ValueError(
                 f"`block_size` must be a divisor of {size}, the length of the "
-                f"weight of layer '{name}' along its blocks: one of {allowed}. "
+                f"weight of layer '{name}' along its blocks: one of {divisors(size)}. "
                 f"Received: block_size={self.block_size}"
             )
 

@@ -11,3 +11,8 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of a number, in order."""
+    return [x for x in range(1, number + 1) if number % x == 0]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._checks import check_positive
+from keras_messi.layers._checks import check_positive, divisors
 from keras_messi.layers._codes import MAX_CODEWORDS, averaged_over_uses, count_uses
 
 
@@ -92,8 +92,3 @@ class HoldsCodebooks(keras.Layer):
             "num_codewords": self.num_codewords,
             "num_codebooks": self.num_codebooks,
         }
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors of a number, in order."""
-    return [x for x in range(1, number + 1) if number % x == 0]

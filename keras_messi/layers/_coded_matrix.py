@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from keras_messi.layers._backend import take_rows
-from keras_messi.layers._codebooks import HoldsCodebooks, divisors
+from keras_messi.layers._checks import divisors
+from keras_messi.layers._codebooks import HoldsCodebooks
 from keras_messi.layers._codes import (
     codes_dtype,
     codewords_at,

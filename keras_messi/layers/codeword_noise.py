@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_messi.layers._block_noise import BlockNoise
-from keras_messi.layers._factored import check_positive
+from keras_messi.layers._checks import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

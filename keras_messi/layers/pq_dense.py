@@ -24,8 +24,8 @@ class PQDense(DenseOutputs, CodedMatrix):
     Where the number of inputs in a batch is known to be half of `block_size` at most,
     and there are fewer codewords than units, blocks of the inputs are multiplied by the
     codewords and the products added up. Otherwise the inputs are multiplied by the
-    kernel, which is put together for it: for more inputs that was faster, by up to twenty
-    times for 512 of them and kernels from 784 x 300 to 1536 x 384 on a CPU.
+    kernel, which is put together for it: for more inputs that was faster, by up to
+    twenty times for 512 of them and kernels from 784 x 300 to 1536 x 384 on a CPU.
 
     Args:
         units: Positive integer, dimensionality of the output space.
