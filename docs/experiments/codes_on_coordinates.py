@@ -138,12 +138,21 @@ def int4(rate: float) -> Trial:
 
 
 RIVAL = int4(0.776)
+
+
+def budgeted(rate: float) -> Trial:
+    """A trial with codes and ranks under a budget."""
+    form = {"block_size": 4, "num_codewords": 256, "num_codebooks": "all"}
+    return replace(RIVAL, rate=rate, **form)
+
+
 CHOICES = [
     RIVAL,
     codes(1, 256, 8, 256, "all", "int8"),
     codes(20, 96, 4, 256, "all", "int4"),
     # The same with ranks under a budget.
-    replace(RIVAL, rate=0.64, block_size=4, num_codewords=256, num_codebooks="all"),
+    budgeted(0.64),
+    budgeted(0.675),
 ]
 # Taken from "choose".
 CHOSEN = codes(20, 96, 4, 256, "all", "int4")
