@@ -77,7 +77,8 @@ def format_table(results: Results) -> str:
     common = [
         task
         for task in TASKS
-        if all(over_seeds(lost["after"], [task], kind, RATE) for kind in kinds)
+        if task != "WNLI"  # whose score says nothing: see glue.md
+        and all(over_seeds(lost["after"], [task], kind, RATE) for kind in kinds)
     ]
     groups = [*([task] for task in TASKS), common, list(TASKS)]
     rows = [
@@ -87,7 +88,7 @@ def format_table(results: Results) -> str:
         ]
         for kind, when in product(kinds, lost)
     ]
-    averages = [f"average of {', '.join(common)}", "average of six"]
+    averages = [f"average of {' and '.join(common)}", "average of six"]
     return markdown(["points lost", *TASKS, *averages], rows)
 
 
