@@ -155,7 +155,7 @@ CHOICES = [
     budgeted(0.675),
 ]
 # Taken from "choose".
-CHOSEN = codes(20, 96, 4, 256, "all", "int4")
+CHOSEN = budgeted(0.675)
 CODES_ALONE = codes(0, 0, 12, 1024, "1", "")
 METHODS_OF_TABLE = {
     "codes on coordinates": CHOSEN,
