@@ -65,7 +65,8 @@ def assign(problem, centers):
     """The E-step."""
     labels, squared = nearest_centers(problem.X, centers)
     weights = np.bincount(labels, problem.row_weights, minlength=len(centers))
-    objective = float(problem.row_weights @ squared.astype(np.float64))
+    # A product of BLAS would wait for threads that scikit-learn's loop keeps busy.
+    objective = float(np.sum(problem.row_weights * squared, dtype=np.float64))
     return State(centers, labels, squared, weights, objective)
 
 
