@@ -17,7 +17,6 @@ import argparse
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -32,99 +31,26 @@ from kprojclust._partition import partition_centers
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))
 from codebooks_lenet import Accuracies, measure  # noqa: E402
+from codebooks_page import write_page  # noqa: E402
+from codebooks_rows import (  # noqa: E402
+    CODEWORDS,
+    DTYPES,
+    MATRICES,
+    MAX_ITER,
+    MAX_TENTATIVES,
+    NUM_BLOCKS,
+    POLICIES,
+    STARTS,
+    Result,
+    Start,
+    Started,
+    Timed,
+    Timing,
+    Trial,
+)
 from provenance import provenance  # noqa: E402
 from real_data import data_folder, minilm_weights  # noqa: E402
 from rows import Rows  # noqa: E402
-
-# As many blocks as the first layer of LeNet has, drawn at random where there are more.
-NUM_BLOCKS = 29_400
-# As iPQ does by default.
-MAX_ITER, MAX_TENTATIVES = 15, 100
-CODEWORDS = (256, 1024, 3072)
-DTYPES = ("float32", "float16")
-STARTS = ("random", "k-means++", "partition")
-POLICIES = ("perturb", "farthest", "partition")
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Weights, and how they are cut: rows of a unit or of a token into blocks."""
-
-    weights: str
-    block_size: int
-
-    def blocks(self) -> np.ndarray:
-        """All blocks, float32 of shape (n_blocks, block_size)."""
-        return read(self.weights).reshape(-1, self.block_size)
-
-
-MATRICES = {
-    "LeNet, first layer, 8": Matrix("lenet", 8),
-    "MiniLM, word table, 8": Matrix("embeddings.word_embeddings", 8),
-    "MiniLM, word table, 4": Matrix("embeddings.word_embeddings", 4),
-    "MiniLM, Dense, 8": Matrix("encoder.layer.0.intermediate.dense", 8),
-    "MiniLM, Dense, 4": Matrix("encoder.layer.0.intermediate.dense", 4),
-}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is fitted: the matrix, and how."""
-
-    matrix: str
-    n_codewords: int
-    dtype: str
-    init: str
-    empty_clusters: str
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of it; E-steps beyond one an iteration, and error over energy."""
-
-    n_empty_start: int
-    n_empty_end: int
-    n_e_steps: int
-    n_iter: int
-    seconds: float
-    relative_error: float
-
-
-@dataclass(frozen=True)
-class Start:
-    """The start of a codebook of all blocks of a matrix."""
-
-    matrix: str
-    n_codewords: int
-    init: str
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Started:
-    """Blocks, and clusters that are empty at once and after they were looked after."""
-
-    n_blocks: int
-    n_empty_start: int
-    n_empty_end: int
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Whose fit of LeNet's first layer, 1024 codewords."""
-
-    method: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Timed:
-    """What it took, and the error over the energy."""
-
-    seconds: float
-    n_iter: int
-    relative_error: float
 
 
 @cache
@@ -136,10 +62,16 @@ def read(name: str) -> np.ndarray:
     return minilm_weights()[f"{name}.weight"].astype(np.float32)
 
 
+def blocks_of(matrix: str) -> np.ndarray:
+    """All blocks of a matrix, float32 of shape (n_blocks, block_size)."""
+    weights, block_size = MATRICES[matrix].weights, MATRICES[matrix].block_size
+    return read(weights).reshape(-1, block_size)
+
+
 @cache
 def sample(matrix: str, dtype: str) -> np.ndarray:
     """Blocks of a matrix, rounded to a dtype; numbers to compute with are float32."""
-    blocks = MATRICES[matrix].blocks()
+    blocks = blocks_of(matrix)
     if len(blocks) > NUM_BLOCKS:
         rng = np.random.default_rng(0)
         blocks = blocks[rng.choice(len(blocks), NUM_BLOCKS, replace=False)]
@@ -205,7 +137,7 @@ def relative_error(X, labels, centers, dtype: str) -> float:
 
 def begin(start: Start) -> Started:
     """Deal out all blocks to the centres of a start, and look after empty clusters."""
-    X = MATRICES[start.matrix].blocks()
+    X = blocks_of(start.matrix)
     centers = CENTERS[start.init](X, start.n_codewords, start.seed)
     model = PartitioningGuidedKMeans(start.n_codewords, init=centers, max_iter=1)
     (row,) = fit_quietly(model, X).history_
@@ -294,8 +226,6 @@ EXPERIMENTS = {
 
 def main() -> None:
     """Run what is missing of one question, then write the page."""
-    from codebooks_page import write_page
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("question", choices=[*EXPERIMENTS, "page"])
     parser.add_argument("--matrices", nargs="+", choices=MATRICES, default=MATRICES)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from codebooks import (
+from codebooks_rows import (
     CODEWORDS,
     DTYPES,
     MATRICES,
