@@ -1,4 +1,4 @@
-"""Codes for the coordinates of subspaces, against int4 factors and codes alone.
+"""Codes for the coordinates of subspaces, against int4 factors.
 
     KPROJCLUST_DATA=folder python docs/experiments/codes_on_coordinates.py choose
     KPROJCLUST_DATA=folder python docs/experiments/codes_on_coordinates.py table
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 class Trial:
     """How the word table is compressed.
 
-    A rank of 0 stands for the rate, and no clusters for codes of the table itself.
+    A rank of 0 stands for the rate.
     `quantization` is that of the factors, or of the bases where there are codes.
     """
 
@@ -56,10 +56,8 @@ class Trial:
         return PQConfig(self.block_size, self.num_codewords, count, seed=self.seed)
 
     @property
-    def config(self) -> MessiConfig | PQConfig:
+    def config(self) -> MessiConfig:
         """What the new layer is to be, but for the bits of its bases."""
-        if not self.num_clusters:
-            return self.coding
         return MessiConfig(
             rate=None if self.rank else self.rate,
             rank=self.rank or None,
@@ -156,11 +154,9 @@ CHOICES = [
 ]
 # Taken from "choose".
 CHOSEN = budgeted(0.675)
-CODES_ALONE = codes(0, 0, 12, 1024, "1", "")
 METHODS_OF_TABLE = {
     "codes on coordinates": CHOSEN,
     "int4 factors": RIVAL,
-    "codes alone": CODES_ALONE,
 }
 
 
@@ -181,7 +177,7 @@ def format_choices(rows: Rows, size: int) -> str:
             continue
         found = rows.results[trial]
         _, k, rank, rate, *form, bits, _ = astuple(trial)
-        cells = [k or "-", rank or (f"{rate:.1%} removed" if rate else "-")]
+        cells = [k, rank or (f"{rate:.1%} removed" if rate else "-")]
         cells += [x or "-" for x in (*form, bits)]
         cells += [f"{4 * size / found.bytes:.1f} x fewer"]
         cells += [f"{found.weighted_error:.4f}", f"{found.score:.2f}"]

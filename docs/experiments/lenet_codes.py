@@ -85,7 +85,8 @@ CHOICES = [
     *(Trial(*size) for size in SIZES),
     Trial(*SIZES[0], calibrated="no"),
 ]
-CHOSEN = CHOICES[0]
+# Taken from "choose", where all are within what is chance.
+CHOSEN = CHOICES[2]
 EXPERIMENTS = {"choose": CHOICES, "test": [CHOSEN]}
 COLUMNS = ("first layer", "second layer", "weights of inputs", "epochs after each")
 
