@@ -35,14 +35,14 @@ def measure(codebook: np.ndarray, labels: np.ndarray, seed: int) -> Accuracies:
     """
     model, data = network(), digits()
     test = data.x_test, data.y_test
-    small = replace_layers(model, {model.layers[0]: _coded(codebook, labels)})
-    coded = accuracy(small, *test)
+    small = replace_layers(model, {model.layers[0]: coded(codebook, labels)})
+    at_once = accuracy(small, *test)
     keras.utils.set_random_seed(seed)
     distill(small, model, data, epochs=1)
-    return Accuracies(accuracy(model, *test), coded, accuracy(small, *test))
+    return Accuracies(accuracy(model, *test), at_once, accuracy(small, *test))
 
 
-def _coded(codebook: np.ndarray, labels: np.ndarray) -> PQDense:
+def coded(codebook: np.ndarray, labels: np.ndarray) -> PQDense:
     """The first layer in codes."""
     old = network().layers[0]
     num_codewords, block_size = codebook.shape
