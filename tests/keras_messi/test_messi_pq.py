@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 import keras_messi
 from keras_messi import CompressionReport, MessiConfig, PQConfig, compress
 from keras_messi.coded_factoring import dealt_out
-from keras_messi.layers import MessiPQDense, MessiPQEmbedding
+from keras_messi.layers import MessiPQDense, MessiPQEmbedding, PQEmbedding
 from keras_messi.layers._codes import pack_codes
 from keras_messi.layers._lookup import static_lookup
 from keras_messi.report import SkipReason, stored_bytes
@@ -397,19 +397,25 @@ def test_bytes_of_the_word_table_are_those_of_the_file(word_table, tmp_path):
     assert report.replaced[0].relative_error < 0.75
 
 
-def test_the_chosen_form_of_the_word_table_takes_32_times_fewer_bytes(tmp_path):
-    from codes_on_coordinates import CHOSEN as c
-
-    books = c.rank // c.block_size if c.num_codebooks == "all" else 1
-    coding = c.block_size, c.num_codewords, books
-    layer = MessiPQEmbedding(30522, 384, c.num_clusters, c.rank, *coding)
-    model = model_of(layer, TOKENS)
+def bytes_of_file(layer, codes, path):
+    """Size of a model of a layer whose codes no archive makes smaller."""
     rng = np.random.default_rng(0)
-    for codes in layer.coordinates:  # which no archive makes smaller
-        codes.assign(rng.integers(c.num_codewords, size=codes.shape))
-    if c.quantization:
-        layer.quantize(c.quantization)
-    keras_messi.save_model(model, tmp_path / "small.keras")
-    size = os.path.getsize(tmp_path / "small.keras")
+    for table in codes:
+        table.assign(rng.integers(layer.num_codewords, size=table.shape))
+    keras_messi.save_model(model_of(layer, TOKENS), path / "small.keras")
+    size = os.path.getsize(path / "small.keras")
     assert size == pytest.approx(stored_bytes([layer]), rel=0.02)
-    assert 32 * size <= 30522 * 384 * 4
+    return size
+
+
+def test_codes_on_coordinates_of_the_word_table_take_32_times_fewer_bytes(tmp_path):
+    layer = MessiPQEmbedding(30522, 384, 20, 96, 4, 256, num_codebooks=24)
+    layer.build()
+    layer.quantize("int4")
+    assert 32 * bytes_of_file(layer, layer.coordinates, tmp_path) < 30522 * 384 * 4
+
+
+def test_codes_of_the_word_table_take_16_times_fewer_bytes(tmp_path):
+    layer = PQEmbedding(30522, 384, block_size=6, num_codewords=1024)
+    layer.build()
+    assert 16 * bytes_of_file(layer, [layer.codes], tmp_path) < 30522 * 384 * 4
