@@ -142,7 +142,7 @@ def main() -> None:
             f"Points of accuracy lost on the 10,000 {images}, of which the "
             f"uncompressed network gets {100 * baseline:.2f} % right: mean ± standard "
             f"deviation over {asked.seeds} seeds. Layers are given as codewords x "
-            "block size; both share one codebook for all their blocks each.",
+            "block size; each has one codebook for all its blocks.",
             format_table(rows, trials, asked.seeds, size, baseline),
             provenance(f"python docs/experiments/{command}"),
         ]
