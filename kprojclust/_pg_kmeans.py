@@ -62,7 +62,7 @@ class PartitioningGuidedKMeans(
 
         - "partition": means of parts of the rows, as above; not random;
         - "k-means++": :func:`sklearn.cluster.kmeans_plusplus`;
-        - "random": rows drawn with replacement, as iPQ [3]_ does, with probabilities in
+        - "random": rows drawn with replacement, as iPQ [3] does, with probabilities in
           proportion to their weights;
         - an array of centres.
 
@@ -73,7 +73,7 @@ class PartitioningGuidedKMeans(
           those of clusters that are missed less than that gains;
         - "farthest": their centres go to the rows farthest from their own, as in
           :class:`sklearn.cluster.KMeans`;
-        - "perturb": the heuristic of iPQ [3]_. One empty cluster takes the centre of
+        - "perturb": the heuristic of iPQ [3]. One empty cluster takes the centre of
           the largest, both are moved apart by noise of 1e-6, and all rows are dealt out
           again, up to ``max_tentatives`` times an iteration. If clusters are empty
           still, the fit ends with a warning.
@@ -138,11 +138,11 @@ class PartitioningGuidedKMeans(
 
     Notes
     -----
-    Of [1]_ only the abstract is public. From there come the three components: a start
+    Of [1] only the abstract is public. From there come the three components: a start
     from partitioning, empty clusters resolved by cautious partitioning of large ones,
     and dense clusters consolidated. How each is done here is ours: the order of the
     cuts, by what they gain; the cut, at the mean across the main axis; the dissolution
-    of clusters that are not empty, by Ward's criterion [2]_; the grid. Until the
+    of clusters that are not empty, by Ward's criterion [2]; the grid. Until the
     objective has settled once, moves are made that gain 0.6 of what they cost before
     rows go to better centres, and the other centres go beyond the means of their rows,
     by 0.8 of the step there.
