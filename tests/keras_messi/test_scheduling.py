@@ -61,8 +61,8 @@ def test_later_groups_are_fitted_to_what_training_made_of_them():
                 kernel.assign(ops.zeros(kernel.shape))
 
     small, _ = compress_in_groups(model, CONFIG, ["first", "second"], fine_tune)
-    assert not ops.any(small.get_layer("second").kernel)
-    assert ops.any(model.get_layer("second").kernel)
+    assert not ops.convert_to_numpy(small.get_layer("second").kernel).any()
+    assert ops.convert_to_numpy(model.get_layer("second").kernel).any()
 
 
 def test_each_group_may_have_a_config_of_its_own():
