@@ -93,6 +93,7 @@ class CodedCoordinates(HoldsCodebooks, FactoredMatrix):
             self.quantization,
             basis_scales=self.basis_scales,
             codebooks=self._averaged,
+            codebooks_shape=self.codebooks.shape,
             longest=self._longest,
         )
 

@@ -1,5 +1,6 @@
 """Factors whose coordinates are codewords, as a layer holds them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras import ops
@@ -14,16 +15,22 @@ class CodedFactors(Factors):
 
     Attributes:
         coordinates: The k tables of codes, of shape `(n_c, blocks of U_c)`.
-        codebooks: Of shape `(num_codebooks, num_codewords, block_size)`.
+        codebooks_shape: `(num_codebooks, num_codewords, block_size)`.
+        codebooks: Tensor of that shape.
         longest: Blocks of the widest `U_c`, which the codebooks are for.
     """
 
     codebooks: Tensor
+    codebooks_shape: Sequence[int]
     longest: int
 
     def as_numbers(self, rows: Tensor, c: int, dtype: str) -> Tensor:
         """Rows of codes as the numbers of `U_c`, of shape `(..., j_c)`."""
-        return ops.cast(codewords_at(self.codebooks, rows, self.longest), dtype)
+        num_blocks = self.ranks[c] // self.codebooks_shape[-1]
+        blocks = codewords_at(
+            self.codebooks, rows, self.codebooks_shape, num_blocks, self.longest
+        )
+        return ops.cast(blocks, dtype)
 
     def row_steps(self, dtype: str) -> Tensor | None:
         """None, as codewords have all their size."""

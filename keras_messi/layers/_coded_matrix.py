@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_messi.layers._backend import take_rows
@@ -64,7 +65,8 @@ class CodedMatrix(HoldsCodebooks):
 
     def _rows(self, codes: Any, dtype: str) -> Any:
         """Rows of the matrix from their codes: (..., d)."""
-        return ops.cast(codewords_at(self._averaged, codes), dtype)
+        shape, num_blocks = self.codebooks.shape, self.codes.shape[1]
+        return ops.cast(codewords_at(self._averaged, codes, shape, num_blocks), dtype)
 
     def _matrix(self) -> Any:
         """The (n, d) matrix, put together."""
@@ -90,7 +92,8 @@ class CodedMatrix(HoldsCodebooks):
         # (books, blocks of each, words, rows)
         products = ops.matmul(ops.expand_dims(codebooks, 1), x)
         table = ops.reshape(products, (num_blocks * words, -1))
-        places = rows_of_codes(self.codes, num_blocks, words)  # (n, num_blocks)
+        # A table for each block: (n, num_blocks)
+        places = rows_of_codes(self.codes, np.arange(num_blocks), words)
         return ops.transpose(ops.sum(take_rows(table, places), axis=1))
 
     @property

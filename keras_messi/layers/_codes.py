@@ -122,40 +122,41 @@ def averaged_over_uses(codebooks: Tensor, uses: Tensor) -> Tensor:
 
 
 def codewords_at(
-    codebooks: Tensor, codes: Tensor, longest: int | None = None
+    codebooks: Tensor,
+    codes: Tensor,
+    codebooks_shape: Sequence[int],
+    num_blocks: int,
+    longest: int | None = None,
 ) -> Tensor:
     """The blocks that codes stand for, one after another.
 
     Args:
-        codebooks: Tensor of shape `(num_codebooks, num_codewords, block_size)`.
+        codebooks: Tensor of shape `codebooks_shape`.
         codes: Integers of shape `(..., num_blocks)`.
+        codebooks_shape: `(num_codebooks, num_codewords, block_size)`. Where torch
+            follows a call for ONNX, the shapes of tensors are no integers.
+        num_blocks: Blocks of these rows.
         longest: Blocks that the codebooks are for, where these rows have fewer.
 
     Returns:
         Tensor of shape `(..., num_blocks * block_size)`.
     """
-    num_codebooks, num_codewords, block_size = codebooks.shape
+    num_codebooks, num_codewords, block_size = codebooks_shape
     table = ops.reshape(codebooks, (num_codebooks * num_codewords, block_size))
-    places = rows_of_codes(codes, num_codebooks, num_codewords, longest)
-    width = codes.shape[-1] * block_size
+    books = _book_of_block(num_blocks, num_codebooks, longest)
+    places = rows_of_codes(codes, books, num_codewords)
+    width = num_blocks * block_size
     return ops.reshape(take_rows(table, places), (*ops.shape(codes)[:-1], width))
 
 
-def rows_of_codes(
-    codes: Tensor,
-    num_codebooks: int,
-    num_codewords: int,
-    longest: int | None = None,
-) -> Tensor:
+def rows_of_codes(codes: Tensor, books: np.ndarray, num_codewords: int) -> Tensor:
     """Where the codewords of codes are, with all codebooks one below the other.
 
     Args:
         codes: Integers of shape `(..., num_blocks)`.
-        num_codebooks: How many codebooks there are, a divisor of the blocks.
+        books: The codebook of each block, of shape `(num_blocks,)`.
         num_codewords: How many codewords each has.
-        longest: Blocks that the codebooks are for, where these rows have fewer.
     """
-    books = _book_of_block(codes.shape[-1], num_codebooks, longest)
     starts = ops.convert_to_tensor(books * num_codewords, "int32")
     return ops.cast(codes, "int32") + starts
 

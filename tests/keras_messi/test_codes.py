@@ -67,9 +67,8 @@ def test_codewords_are_those_of_a_loop(num_codebooks, num_blocks, num_codewords)
     expected = reference.decoded(codebooks, codes)
     for shape in [(6,), (2, 3)]:
         own = codes.reshape(*shape, num_blocks).astype(codes_dtype(num_codewords))
-        found = codewords_at(
-            ops.convert_to_tensor(codebooks), ops.convert_to_tensor(own)
-        )
+        tensors = map(ops.convert_to_tensor, (codebooks, own))
+        found = codewords_at(*tensors, codebooks.shape, num_blocks)
         assert_allclose(found, expected.reshape(*shape, num_blocks * 3))
 
 
