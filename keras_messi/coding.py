@@ -83,7 +83,7 @@ def reason_by_size(
             f"{divisors(width)}"
         )
     num_blocks = width // config.block_size
-    books = num_blocks if config.num_codebooks == "all" else int(config.num_codebooks)
+    books = config.codebooks_for(num_blocks)
     if num_blocks % books:
         return SkipReason.UNEVEN_BLOCKS, (
             f"num_codebooks={books} must divide {num_blocks} blocks: one of "
@@ -101,7 +101,7 @@ def reason_by_size(
 
 def stored_size(n: int, num_blocks: int, config: PQConfig, itemsize: int) -> int:
     """Bytes of codebooks and codes for n rows of blocks as stored on disk, at most."""
-    books = num_blocks if config.num_codebooks == "all" else int(config.num_codebooks)
+    books = config.codebooks_for(num_blocks)
     words = min(config.num_codewords, n * num_blocks // books)
     codes = -(-n * num_blocks * bits_of(words) // 8)
     return books * words * config.block_size * itemsize + codes

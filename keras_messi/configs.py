@@ -181,6 +181,10 @@ class PQConfig:
             _check_integer("num_codebooks", self.num_codebooks, least=1, other='"all"')
         _check_integer("seed", self.seed, least=0)
 
+    def codebooks_for(self, num_blocks: int) -> int:
+        """Number of codebooks for rows of so many blocks."""
+        return num_blocks if self.num_codebooks == "all" else int(self.num_codebooks)
+
 
 Config = MessiConfig | PQConfig
 

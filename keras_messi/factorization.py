@@ -183,8 +183,7 @@ def code(matrix: np.ndarray, config: PQConfig, weights: np.ndarray) -> Codes:
             block counts.
     """
     blocks = matrix.reshape(*weights.shape, config.block_size)
-    count = config.num_codebooks
-    num_codebooks = weights.shape[1] if count == "all" else int(count)
+    num_codebooks = config.codebooks_for(weights.shape[1])
     found = [
         _code_blocks(own.reshape(-1, config.block_size), config, own_weights.ravel())
         for own, own_weights in zip(
@@ -205,11 +204,14 @@ def _code_blocks(
     """Codebook and codes of blocks, shapes (num_codewords, block_size) and (n,)."""
     if not weights.any():
         weights = np.ones_like(weights)
-    k = min(config.num_codewords, len(blocks))
-    model = PartitioningGuidedKMeans(k, tol=_TOLERANCE, random_state=config.seed)
-    labels = _fit(model, blocks, weights.astype(blocks.dtype))
+    codebook, labels = fit_codewords(
+        blocks,
+        min(config.num_codewords, len(blocks)),
+        weights=weights.astype(blocks.dtype),
+        seed=config.seed,
+    )
     used, codes = np.unique(labels, return_inverse=True)
-    return model.cluster_centers_[used], codes
+    return codebook[used], codes
 
 
 def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -220,7 +222,11 @@ def _fit(model: Any, matrix: np.ndarray, weights: np.ndarray | None) -> np.ndarr
 
 
 def fit_codewords(
-    blocks: np.ndarray, num_codewords: int, start: np.ndarray | None = None
+    blocks: np.ndarray,
+    num_codewords: int,
+    start: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codewords near the blocks of a weight, and which one each block has.
 
@@ -228,11 +234,15 @@ def fit_codewords(
         blocks: Array of shape (n, block_size).
         num_codewords: Number of codewords K.
         start: Codewords to start from, (K, block_size).
+        weights: Array of shape (n,), how much the squared error of each block counts.
+        seed: Seed of the clustering.
 
     Returns:
         Codewords of shape (K, block_size) and the codes of shape (n,).
     """
     init: Any = "partition" if start is None else start
-    model = PartitioningGuidedKMeans(num_codewords, init=init, tol=_TOLERANCE)
-    codes = _fit(model, blocks, None)
+    model = PartitioningGuidedKMeans(
+        num_codewords, init=init, tol=_TOLERANCE, random_state=seed
+    )
+    codes = _fit(model, blocks, weights)
     return model.cluster_centers_, codes

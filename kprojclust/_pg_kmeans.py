@@ -247,11 +247,7 @@ class PartitioningGuidedKMeans(
         -------
         labels : ndarray of shape (n_samples,)
         """
-        X = self._check(X)
-        eps = self.dense_eps
-        return nearest_centers(
-            X if eps is None else snap(X, eps), self.cluster_centers_
-        )[0]
+        return self._nearest(self._check(X))
 
     def transform(self, X):
         """Distance of each row to each centre.
@@ -279,14 +275,19 @@ class PartitioningGuidedKMeans(
         -------
         score : float
         """
-        labels, X = self.predict(X), self._check(X)
+        X = self._check(X)
         weights = check_sample_weight(sample_weight, len(X), X.dtype)
-        return -_inertia(X, weights, labels, self.cluster_centers_)
+        return -_inertia(X, weights, self._nearest(X), self.cluster_centers_)
 
     def _check(self, X):
         check_is_fitted(self)
         dtype = self.cluster_centers_.dtype
         return validate_data(self, X, dtype=dtype, order="C", reset=False)
+
+    def _nearest(self, X):
+        eps = self.dense_eps
+        moved = X if eps is None else snap(X, eps)
+        return nearest_centers(moved, self.cluster_centers_)[0]
 
     def _atoms(self, X, row_weights):
         """What is clustered: rows as they are, unless near ones are to be one."""

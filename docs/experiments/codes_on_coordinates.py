@@ -15,16 +15,15 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import sentence_similarity
 from provenance import provenance
-from real_data import minilm_folder
 from rows import Rows
-from sentence_similarity import NUM_TRAINING_PAIRS, Pairs, spread, training_counts
+from sentence_similarity import spread
 from word_table import embedding_model
 
 from keras_messi import MessiConfig, PQConfig
 from keras_messi.calibration import TokenCounts, weights_of_rows
 from keras_messi.compressors import METHODS
-from keras_messi.huggingface import from_pretrained
 from keras_messi.report import stored_bytes
 
 HERE = Path(__file__).parent
@@ -77,39 +76,27 @@ class Result:
     score: float
 
 
-class Runner:
-    """Runs trials on one model, whose word table is put back after each."""
+class Runner(sentence_similarity.Runner):
+    """Runs trials with row weights, on one model."""
 
     def __init__(self) -> None:
-        self.model = from_pretrained(minilm_folder())
-        self.weight = self.model.bert.embeddings.weight
-        self.table = self.weight.numpy()
-        counts = TokenCounts(training_counts(len(self.table)))
+        super().__init__()
+        counts = TokenCounts(sentence_similarity.training_counts(len(self.table)))
         self.row_weights = weights_of_rows(counts)
-        self.pairs: dict[str, Pairs] = {}
 
     def run(self, trial: Trial) -> Result:
         """Compress the table, and score the model with what the new layer looks up."""
         layer = new_layer(self.table, trial, self.row_weights)
         table = keras.ops.convert_to_numpy(layer.embeddings)
-        self.weight.assign(table)
-        score = self.score(trial.part)
-        self.weight.assign(self.table)
+        score = self.score_with(table, trial.part)
         ones = np.ones(len(table))
         errors = [self.error(table, x) for x in (ones, self.row_weights)]
-        return Result(stored_bytes([layer]), *errors, float(score))
+        return Result(stored_bytes([layer]), *errors, score)
 
     def error(self, table: np.ndarray, weights: np.ndarray) -> float:
         """Relative squared error with weights of rows."""
         lost = np.sum((table - self.table) ** 2, axis=1)
         return float(weights @ lost / (weights @ np.sum(self.table**2, axis=1)))
-
-    def score(self, part: str) -> float:
-        """The score of the model as it is, on training or dev pairs."""
-        if part not in self.pairs:
-            at_most = NUM_TRAINING_PAIRS if part == "train" else None
-            self.pairs[part] = Pairs(part, at_most)
-        return self.pairs[part].score(self.model)
 
 
 def new_layer(table: np.ndarray, trial: Trial, weights: np.ndarray) -> keras.Layer:

@@ -152,13 +152,16 @@ class Runner:
         plain = embedding_model(self.table)
         small, report = compress(plain, config, calibration_data=known)
         table = small.get_layer("words").embeddings
-        self.weight.assign(keras.ops.convert_to_numpy(table))
+        score = self.score_with(keras.ops.convert_to_numpy(table), part)
+        (row,) = report.replaced
+        return Result(row.parameters_after, row.bytes_after, row.relative_error, score)
+
+    def score_with(self, table: np.ndarray, part: str) -> float:
+        """The score of the model with another word table, which is put back after."""
+        self.weight.assign(table)
         score = self.score(part)
         self.weight.assign(self.table)
-        (row,) = report.replaced
-        return Result(
-            row.parameters_after, row.bytes_after, row.relative_error, float(score)
-        )
+        return float(score)
 
     def score(self, part: str) -> float:
         """The score of the model as it is, on training or dev pairs."""
