@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from sklearn import config_context
-from sklearn.metrics import pairwise_distances_argmin_min
+
+from kprojclust._nearest import nearest_centers
 
 
 class Problem(NamedTuple):
@@ -53,12 +53,6 @@ class Run(NamedTuple):
     history: list
     converged: bool
     gave_up: bool
-
-
-def nearest_centers(X, centers):
-    """Nearest centre of each row, and its squared distance."""
-    with config_context(assume_finite=True):
-        return pairwise_distances_argmin_min(X, centers, metric="sqeuclidean")
 
 
 def assign(problem, centers):

@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kprojclust._atoms import Atoms, consolidate, snap
 from kprojclust._empty_clusters import FarthestPolicy, PartitionPolicy, PerturbPolicy
-from kprojclust._lloyd import Problem, nearest_centers, run_lloyd
+from kprojclust._lloyd import Problem, run_lloyd
+from kprojclust._nearest import nearest_centers
 from kprojclust._partition import partition_centers
 from kprojclust._validation import (
     Integral,
@@ -147,10 +148,10 @@ class PartitioningGuidedKMeans(
     rows go to better centres, and the other centres go beyond the means of their rows,
     by 0.8 of the step there.
 
-    Distances are those of :func:`sklearn.metrics.pairwise_distances_argmin_min`,
-    O(n k d) in an iteration; all else is O(n d + k^2 d). Where there are more than 256
-    rows for each cluster, a random sample of 128 for each is clustered first, and all
-    rows from the centres found.
+    The nearest centres are found as :class:`sklearn.cluster.KMeans` finds them, O(n k
+    d) in an iteration; all else is O(n d + k^2 d). Where there are more than 256 rows
+    for each cluster, a random sample of 128 for each is clustered first, and all rows
+    from the centres found.
 
     References
     ----------

@@ -9,7 +9,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kprojclust._lloyd import nearest_centers
+from kprojclust._nearest import nearest_centers
 from kprojclust._pg_kmeans import PartitioningGuidedKMeans
 from kprojclust._validation import (
     HasMethods,

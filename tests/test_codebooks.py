@@ -2,11 +2,23 @@
 
 import codebooks
 import codebooks_lenet
+import codebooks_minilm
 import codebooks_page
 import keras
 import numpy as np
 import pytest
-from codebooks_rows import MATRICES, Result, Start, Started, Timed, Timing, Trial
+from codebooks_rows import (
+    MATRICES,
+    Result,
+    Scores,
+    Start,
+    Started,
+    Timed,
+    Timing,
+    Trial,
+)
+
+from kprojclust import PartitioningGuidedKMeans
 
 LENET = next(iter(MATRICES))
 
@@ -51,3 +63,22 @@ def test_the_layer_in_codes_has_the_error_of_its_codebook(data_folder):
     blocks = keras.ops.convert_to_numpy(layer.kernel).T.reshape(-1, 8)
     error = np.sum((blocks - codebooks.sample(LENET, "float32")) ** 2)
     assert error == pytest.approx(model.inertia_, rel=1e-3)
+
+
+def test_networks_are_told_apart_by_start_and_policy():
+    found = {
+        Trial(LENET, 256, "float32", "random", "perturb"): Scores(0.98, 0.97, 0.975),
+        Trial("MiniLM, Dense, 8", 256, "float32", "random", "farthest"): Scores(
+            0.8, 0.7
+        ),
+    }
+    rows = codebooks_page.in_the_network(found).splitlines()[-2:]
+    assert rows[0] == f"| {LENET} | 256 | random | 1.00 → 0.50 |  |  |"
+    assert rows[1] == "| MiniLM, Dense, 8 | 256 | random |  | 10.00 |  |"
+
+
+def test_a_matrix_is_decoded_block_by_block():
+    matrix = np.arange(24, dtype=np.float32).reshape(4, 6)
+    blocks = matrix.reshape(-1, 3)
+    model = PartitioningGuidedKMeans(len(blocks)).fit(blocks)
+    assert np.array_equal(codebooks_minilm.decoded(matrix, model), matrix)

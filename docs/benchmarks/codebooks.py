@@ -3,14 +3,14 @@
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py fits [--matrices ...]
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py starts
     KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py times
-    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py networks
+    KPROJCLUST_DATA=folder python docs/benchmarks/codebooks.py networks [--matrices ...]
 
 "fits" clusters 29,400 blocks of each matrix with every start and every policy; "starts"
 counts the empty clusters of two starts on all blocks of each; "times" sets
-scikit-learn's KMeans beside ours, and wants the machine alone; "networks" fits LeNet's
-first layer again and lets the network learn. Rows are written to codebooks_*.csv as
-they come; a second call goes on where the first one stopped. Each call writes
-codebooks.md from all rows.
+scikit-learn's KMeans beside ours, and wants the machine alone; "networks" fits each
+matrix again and looks at the network, which for LeNet learns an epoch more. Rows are
+written to codebooks_*.csv as they come; a second call goes on where the first one
+stopped. Each call writes codebooks.md from all rows.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from kprojclust._partition import partition_centers
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))
-from codebooks_lenet import Accuracies, measure  # noqa: E402
+import codebooks_lenet  # noqa: E402
+import codebooks_minilm  # noqa: E402
 from codebooks_page import write_page  # noqa: E402
 from codebooks_rows import (  # noqa: E402
     CODEWORDS,
@@ -42,6 +43,7 @@ from codebooks_rows import (  # noqa: E402
     POLICIES,
     STARTS,
     Result,
+    Scores,
     Start,
     Started,
     Timed,
@@ -182,10 +184,14 @@ def take_time(timing: Timing) -> Timed:
     return Timed(seconds, model.n_iter_, error)
 
 
-def learn(trial: Trial) -> Accuracies:
-    """Find a codebook, and let the network learn with it."""
+def look_at_network(trial: Trial) -> Scores:
+    """Find a codebook, and put the network to the test with it."""
     model, _ = fitted(trial)
-    return measure(model.cluster_centers_, model.labels_, trial.seed)
+    weights = MATRICES[trial.matrix].weights
+    if weights == "lenet":
+        centers, labels = model.cluster_centers_, model.labels_
+        return codebooks_lenet.measure(centers, labels, trial.seed)
+    return codebooks_minilm.measure(read(weights), model)
 
 
 def fits(matrices: list[str]) -> list[Trial]:
@@ -211,8 +217,8 @@ def timings(matrices: list[str]) -> list[Timing]:
 
 
 def networks(matrices: list[str]) -> list[Trial]:
-    """Every start with every policy, for LeNet."""
-    grid = product([next(iter(MATRICES))], CODEWORDS, ["float32"], STARTS, POLICIES)
+    """Every start with every policy."""
+    grid = product(matrices, CODEWORDS, ["float32"], STARTS, POLICIES)
     return [Trial(*cell) for cell in grid]
 
 
@@ -220,7 +226,7 @@ EXPERIMENTS = {
     "fits": (fits, Trial, Result, fit),
     "starts": (starts, Start, Started, begin),
     "times": (timings, Timing, Timed, take_time),
-    "networks": (networks, Trial, Accuracies, learn),
+    "networks": (networks, Trial, Scores, look_at_network),
 }
 
 

@@ -1,10 +1,10 @@
 """What LeNet-300-100 makes of a codebook for its first layer."""
 
-from dataclasses import dataclass
 from functools import cache
 
 import keras
 import numpy as np
+from codebooks_rows import Scores
 from real_data import mnist, trained_lenet
 
 from keras_messi.demo import accuracy, distill
@@ -16,16 +16,7 @@ network = cache(trained_lenet)
 digits = cache(mnist)
 
 
-@dataclass(frozen=True)
-class Accuracies:
-    """Shares of the test images that are right, coded and after an epoch more."""
-
-    uncompressed: float
-    coded: float
-    fine_tuned: float
-
-
-def measure(codebook: np.ndarray, labels: np.ndarray, seed: int) -> Accuracies:
+def measure(codebook: np.ndarray, labels: np.ndarray, seed: int) -> Scores:
     """Code the first layer, and let all layers learn from the uncompressed network.
 
     Args:
@@ -39,7 +30,7 @@ def measure(codebook: np.ndarray, labels: np.ndarray, seed: int) -> Accuracies:
     at_once = accuracy(small, *test)
     keras.utils.set_random_seed(seed)
     distill(small, model, data, epochs=1)
-    return Accuracies(accuracy(model, *test), at_once, accuracy(small, *test))
+    return Scores(accuracy(model, *test), at_once, accuracy(small, *test))
 
 
 def coded(codebook: np.ndarray, labels: np.ndarray) -> PQDense:

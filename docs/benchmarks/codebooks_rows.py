@@ -87,3 +87,12 @@ class Timed:
     seconds: float
     n_iter: int
     relative_error: float
+
+
+@dataclass
+class Scores:
+    """Of the network: accuracy, or correlation; nan where it was not fine-tuned."""
+
+    uncompressed: float
+    coded: float
+    fine_tuned: float = float("nan")

@@ -88,7 +88,7 @@ class Runner(sentence_similarity.Runner):
         """Compress the table, and score the model with what the new layer looks up."""
         layer = new_layer(self.table, trial, self.row_weights)
         table = keras.ops.convert_to_numpy(layer.embeddings)
-        score = self.score_with(table, trial.part)
+        score = self.score_with(self.words, table, trial.part)
         ones = np.ones(len(table))
         errors = [self.error(table, x) for x in (ones, self.row_weights)]
         return Result(stored_bytes([layer]), *errors, score)

@@ -130,8 +130,8 @@ class Runner:
 
     def __init__(self) -> None:
         self.model = from_pretrained(minilm_folder())
-        self.weight = self.model.bert.embeddings.weight
-        self.table = self.weight.numpy()
+        self.words = self.model.bert.embeddings.weight
+        self.table = self.words.numpy()
         self.pairs: dict[str, Pairs] = {}
 
     def run(self, trial: Trial) -> Result:
@@ -152,15 +152,17 @@ class Runner:
         plain = embedding_model(self.table)
         small, report = compress(plain, config, calibration_data=known)
         table = small.get_layer("words").embeddings
-        score = self.score_with(keras.ops.convert_to_numpy(table), part)
+        table = keras.ops.convert_to_numpy(table)
+        score = self.score_with(self.words, table, part)
         (row,) = report.replaced
         return Result(row.parameters_after, row.bytes_after, row.relative_error, score)
 
-    def score_with(self, table: np.ndarray, part: str) -> float:
-        """The score of the model with another word table, which is put back after."""
-        self.weight.assign(table)
+    def score_with(self, weight: Any, values: np.ndarray, part: str) -> float:
+        """The score of the model with a weight that is put back after."""
+        before = weight.numpy()
+        weight.assign(values)
         score = self.score(part)
-        self.weight.assign(self.table)
+        weight.assign(before)
         return float(score)
 
     def score(self, part: str) -> float:

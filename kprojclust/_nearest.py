@@ -1,0 +1,42 @@
+"""The nearest of many centres, by the search of scikit-learn's own k-means.
+
+It is several times as fast as :func:`sklearn.metrics.pairwise_distances_argmin_min`,
+and as exact once rows and centres are moved to the origin.
+"""
+
+from copy import copy
+from functools import cache
+
+import numpy as np
+from sklearn import config_context
+from sklearn.cluster import KMeans
+from sklearn.utils.extmath import row_norms
+
+
+def nearest_centers(X, centers):
+    """Nearest centre of each row, the first of equal ones, and its squared distance.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Finite, of the dtype of the centres.
+    centers : ndarray of shape (n_centers, n_features)
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+    squared : ndarray of shape (n_samples,)
+    """
+    # Distances come from products, which lose digits far away from the origin.
+    origin = centers.mean(axis=0)
+    search = copy(_search(centers.shape[1], centers.dtype))
+    search.cluster_centers_ = centers - origin
+    with config_context(assume_finite=True):
+        labels = search.predict(X - origin).astype(np.intp)
+    return labels, row_norms(X - centers[labels], squared=True)
+
+
+@cache
+def _search(n_features, dtype):
+    """A k-means that needs nothing but its centres, which are free to be set."""
+    return KMeans(1, n_init=1).fit(np.zeros((1, n_features), dtype))
