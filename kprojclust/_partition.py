@@ -1,6 +1,7 @@
 """Centres from cutting the rows in two again and again: no cluster starts empty."""
 
 import numpy as np
+from sklearn.utils.extmath import row_norms
 
 from kprojclust._averages import cluster_means
 from kprojclust._axes import cut_clusters
@@ -10,7 +11,10 @@ _TOGETHER = 0.5
 
 
 def partition_centers(X, row_weights, n_clusters):
-    """Means of the parts into which the rows are cut, those of most gain first.
+    """A row of each part into which the rows are cut, those of most gain first.
+
+    It is the row nearest to the mean of the part. Equal rows are in the same part, so
+    that each centre is nearer to itself than any other: no cluster starts empty.
 
     Parameters
     ----------
@@ -29,7 +33,14 @@ def partition_centers(X, row_weights, n_clusters):
     parts = _Parts(X, row_weights, n_clusters)
     while parts.n_found < n_clusters and parts.gains.max() > 0:
         parts.cut_best()
-    return parts.centers[: parts.n_found]
+    return _middle_rows(X, parts.labels, parts.means[: parts.n_found])
+
+
+def _middle_rows(X, labels, means):
+    """Of each part the row nearest to its mean."""
+    squared = row_norms(X - means[labels], squared=True)
+    order = np.lexsort((squared, labels))
+    return X[order[np.searchsorted(labels[order], np.arange(len(means)))]]
 
 
 class _Parts:
@@ -40,7 +51,7 @@ class _Parts:
         self.n_found = 1
         self.labels = np.zeros(len(X), np.intp)
         self.above = np.zeros(len(X), bool)
-        self.centers = np.empty((n_clusters, X.shape[1]), X.dtype)
+        self.means = np.empty((n_clusters, X.shape[1]), X.dtype)
         self.gains = np.zeros(n_clusters)
         self._look_at(np.array([0]))
 
@@ -56,13 +67,13 @@ class _Parts:
         self._look_at(np.concatenate([chosen, new]))
 
     def _look_at(self, parts):
-        """Centres and cuts of parts that are new."""
+        """Means and cuts of parts that are new."""
         place = np.full(len(self.gains), -1)
         place[parts] = np.arange(len(parts))
         places = place[self.labels]
         rows = np.flatnonzero(places >= 0)
         X, row_weights, labels = self.X[rows], self.row_weights[rows], places[rows]
         origin = np.zeros((len(parts), X.shape[1]), X.dtype)
-        self.centers[parts] = cluster_means(X, row_weights, labels, origin)
-        cut = cut_clusters(X, row_weights, labels, self.centers[parts])
+        self.means[parts] = cluster_means(X, row_weights, labels, origin)
+        cut = cut_clusters(X, row_weights, labels, self.means[parts])
         self.above[rows], self.gains[parts] = cut.above, cut.gains

@@ -61,7 +61,8 @@ class PartitioningGuidedKMeans(
             (n_clusters, n_features), default="partition"
         The start:
 
-        - "partition": means of parts of the rows, as above; not random;
+        - "partition": of each part, as above, the row nearest to its mean, so that no
+          cluster starts empty; not random;
         - "k-means++": :func:`sklearn.cluster.kmeans_plusplus`;
         - "random": rows drawn with replacement, as iPQ [3] does, with probabilities in
           proportion to their weights;
