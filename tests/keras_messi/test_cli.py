@@ -13,7 +13,7 @@ import pytest
 from keras_messi import load_model, save_model
 from keras_messi.altered import all_layers
 from keras_messi.cli import main
-from keras_messi.layers import MessiEmbedding
+from keras_messi.layers import MessiEmbedding, PQEmbedding
 from tests.keras_messi import models
 
 COMMAND = [str(Path(sys.executable).with_name("keras-messi"))]
@@ -78,6 +78,17 @@ def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
     small = load_model(tmp_path / "small.keras")
     (layer,) = [x for x in all_layers(small) if isinstance(x, MessiEmbedding)]
     assert layer.quantization == "int8"
+
+
+def test_code_writes_codebooks_and_codes(model, tmp_path, capsys):
+    source, target = tmp_path / "model.keras", tmp_path / "small.keras"
+    options = "--block-size 2 --num-codewords 16 --num-codebooks all --filters words"
+    assert main(["code", str(source), str(target), *options.split()]) == 0
+    assert "encoder/words" in capsys.readouterr().out
+    small = load_model(target)
+    (layer,) = [x for x in all_layers(small) if isinstance(x, PQEmbedding)]
+    assert (layer.block_size, layer.num_codewords) == (2, 16)
+    assert layer.num_codebooks == layer.output_dim // 2
 
 
 def test_a_calibration_file_must_hold_arrays(model, tmp_path, capsys):
