@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, save_model
+from keras_messi import MessiConfig, PQConfig, compress, save_model
 from keras_messi.calibration import watch_layers
 from keras_messi.families import family_of
-from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.layers import MessiDense, MessiEmbedding, PQDense, PQEmbedding
 from keras_messi.surgery import find_layers, replace_layers
 from tests.keras_messi.test_saving import run_python
 
@@ -142,3 +142,15 @@ def test_one_training_step_of_a_classifier_moves_all_that_should(backbone):
     ]
     assert still == [w.path for w in small.non_trainable_weights]
     assert len(still) == 2
+
+
+def test_codes_take_the_place_of_layers_of_a_task(backbone):
+    task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
+    with pytest.warns(UserWarning, match="must be compiled again"):
+        small, report = compress(task, PQConfig(8, 16), ONE_LAYER)
+    kinds = {type(place.layer) for place in find_layers(small)}
+    assert {PQDense, PQEmbedding} <= kinds
+    assert len(report.replaced) == 2
+    logits = small.predict(inputs(**MASKED), verbose=0)
+    assert logits.shape == (2, 2, 30522)
+    assert np.isfinite(logits).all()

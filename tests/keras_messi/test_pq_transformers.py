@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_messi import PQConfig, compress
+from keras_messi import PQConfig, compress, compress_in_groups
 from keras_messi.huggingface import SURGERY, from_pretrained
 from keras_messi.layers import PQDense, PQEmbedding
 from tests.keras_messi import transformer_models as models
@@ -45,3 +45,22 @@ def test_a_saved_folder_gives_the_same_bits(pair, tmp_path):
     small.save_pretrained(tmp_path)
     again = from_pretrained(tmp_path)
     assert np.array_equal(models.outputs_of(again), models.outputs_of(small))
+
+
+def test_groups_are_coded_one_after_the_other():
+    model = models.build("BertForMaskedLM")
+    coded = []
+
+    def fine_tune(small):
+        layers = [place.layer for place in SURGERY.find_layers(small)]
+        coded.append(sum(isinstance(x, PQDense | PQEmbedding) for x in layers))
+
+    groups = ["word_embeddings", "intermediate"]
+    small, reports = compress_in_groups(model, CONFIG, groups, fine_tune)
+    sizes = [len(report.replaced) for report in reports]
+    assert coded == [sizes[0], sum(sizes)]
+    assert reports[1].bytes_after == SURGERY.stored_bytes(small)
+    expected, _ = compress(model, CONFIG, groups)
+    np.testing.assert_allclose(
+        models.outputs_of(small), models.outputs_of(expected), atol=1e-4
+    )
