@@ -32,8 +32,16 @@ def nearest_centers(X, centers):
     search = copy(_search(centers.shape[1], centers.dtype))
     search.cluster_centers_ = centers - origin
     with config_context(assume_finite=True):
-        labels = search.predict(X - origin).astype(np.intp)
+        labels = _first_equals(centers)[search.predict(X - origin)]
     return labels, row_norms(X - centers[labels], squared=True)
+
+
+def _first_equals(centers):
+    """For each centre the first one equal to it: rounding may prefer another one."""
+    _, first, inverse = np.unique(
+        centers, axis=0, return_index=True, return_inverse=True
+    )
+    return first[inverse.reshape(-1)]
 
 
 @cache

@@ -88,7 +88,7 @@ def format_table(results: Results) -> str:
         ]
         for kind, when in product(kinds, lost)
     ]
-    averages = [f"average of {' and '.join(common)}", "average of six"]
+    averages = [f"average of {', '.join(common)}", "average of six"]
     return markdown(["points lost", *TASKS, *averages], rows)
 
 

@@ -43,9 +43,13 @@ def test_far_from_the_origin_float32_is_as_exact():
 
 
 def test_of_equal_centres_the_first_is_taken():
-    centers = np.array([[3.0, 0.0], [1.0, 2.0], [1.0, 2.0]])
-    labels, _ = nearest_centers(np.array([[1.0, 2.5]]), centers)
-    assert labels.tolist() == [1]
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 8)).astype(np.float32)
+    centers = X[rng.integers(0, 500, 1024)]
+    labels, _ = nearest_centers(X, centers)
+    assert len(np.unique(labels)) == len(np.unique(centers, axis=0))
+    for label in np.unique(labels):
+        assert np.flatnonzero((centers == centers[label]).all(axis=1))[0] == label
 
 
 @pytest.mark.parametrize("n_features", [1, 3])
