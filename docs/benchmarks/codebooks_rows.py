@@ -89,7 +89,7 @@ class Timed:
     relative_error: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scores:
     """Of the network: accuracy, or correlation; nan where it was not fine-tuned."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from lenet_held_out import Comparison
+from lenet_held_out import Comparison, Result
 
 from keras_messi import PQConfig, compress_in_groups
 from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill
@@ -41,15 +41,6 @@ class Trial:
             PQConfig(self.first_block, self.first_codewords, seed=self.seed),
             PQConfig(self.second_block, self.second_codewords, seed=self.seed),
         ]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Bytes of all weights as stored, and shares of the images before and after."""
-
-    stored_bytes: int
-    accuracy_before: float
-    accuracy_after: float
 
 
 def run(model: keras.Model, data: Digits, trial: Trial) -> Result:

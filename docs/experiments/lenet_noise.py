@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from lenet_held_out import Comparison
+from lenet_held_out import Comparison, Result
 
 from keras_messi import PQConfig, compress
 from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy
@@ -47,15 +47,6 @@ class Trial:
             options["num_codewords"] = self.num_codewords
             return add_codeword_noise(model, HIDDEN_LAYERS, **options)
         return add_quant_noise(model, HIDDEN_LAYERS, **options)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Bytes of all weights as stored, and shares of the images before and after."""
-
-    stored_bytes: int
-    accuracy_before: float
-    accuracy_after: float
 
 
 def run(model: keras.Model, data: Digits, trial: Trial) -> Result:
