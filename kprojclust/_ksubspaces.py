@@ -11,12 +11,12 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from kprojclust._dimensions import starting_dimensions
 from kprojclust._init import STARTS, is_given, starts
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
 from kprojclust._problem import Problem, refits_from_rows, stored_numbers
+from kprojclust._projection import ProjectionMixin
 from kprojclust._rows import check_rows, check_training_rows
 from kprojclust._scan import Criterion, all_distances, nearest_labels
 from kprojclust._search import ENOUGH, automatic_number, lay_out, search
@@ -28,7 +28,6 @@ from kprojclust._validation import (
     Interval,
     Real,
     StrOptions,
-    check_labels,
     check_max_parameters,
     check_n_components,
     check_n_samples,
@@ -42,6 +41,7 @@ class KSubspaces(
     TransformerMixin,
     ClusterMixin,
     MixtureScoreMixin,
+    ProjectionMixin,
     BaseEstimator,
 ):
     r"""Cluster rows around k subspaces.
@@ -357,70 +357,6 @@ class KSubspaces(
         """
         rows, flats = check_rows(self, X), self._mixture.flats
         return rows.map(all_distances, rows.dtype, len(flats), flats, self.p)
-
-    def project(self, X):
-        """Projection of each row onto its subspace.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            As in ``fit``, but loaded into memory.
-
-        Returns
-        -------
-        X_projected : ndarray of shape (n_samples, n_features)
-        """
-        return self.decode(*self.encode(X))
-
-    def encode(self, X):
-        """Subspace of each row and the row's coordinates in it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            As in ``fit``, but loaded into memory.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            ``predict(X)``.
-        coordinates : ndarray of shape (n_samples, max(`n_components_`))
-            Coordinates in the basis ``components_[label]``, zeros beyond its dimension.
-        """
-        X = check_rows(self, X).X
-        labels = self.predict(X)
-        coordinates = np.zeros((len(X), self.n_components_.max()), dtype=X.dtype)
-        for c, flat in enumerate(self._mixture.flats):
-            own = (X[labels == c] - flat.mean) @ flat.components.T
-            coordinates[labels == c, : flat.dimension] = own
-        return labels, coordinates
-
-    def decode(self, labels, coordinates):
-        """Points of given coordinates: the inverse of ``encode`` on the subspaces.
-
-        Parameters
-        ----------
-        labels : array-like of shape (n_samples,)
-        coordinates : array-like of shape (n_samples, max(`n_components_`))
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        coordinates = np.asarray(coordinates)
-        if coordinates.ndim != 2 or coordinates.shape[1] != self.n_components_.max():
-            raise ValueError(
-                "coordinates must have shape (n_samples, "
-                f"{self.n_components_.max()}). Got shape {coordinates.shape}."
-            )
-        labels = check_labels(labels, len(coordinates), self.n_clusters, "labels")
-        dtype = self.means_.dtype
-        X = np.empty((len(coordinates), self.n_features_in_), dtype=dtype)
-        for c, flat in enumerate(self._mixture.flats):
-            own = coordinates[labels == c, : flat.dimension]
-            X[labels == c] = own @ flat.components + flat.mean
-        return X
 
     def _n_starts(self, problem):
         """Number of starts to draw; 0 if there is a given one."""
