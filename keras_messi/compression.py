@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,29 +11,27 @@ from keras_messi.budget import make_offer, share_numbers
 from keras_messi.calibration import (
     Calibration,
     CalibrationStatistics,
-    watch_layers,
     weights_of_rows,
 )
-from keras_messi.compressors import Compressed, compress_layer, reason_to_skip
+from keras_messi.compressors import Compressed, compress_layer
 from keras_messi.configs import Config, MessiConfig
 from keras_messi.families import family_of
 from keras_messi.matrices import matrix_shape, read_matrix
+from keras_messi.planning import check_any_left, plan, selected_places, skip
 from keras_messi.report import (
     CompressionReport,
     ReplacedLayer,
     SkippedLayer,
     SkipReason,
-    count_own_parameters,
-    count_parameters,
-    stored_bytes,
 )
+from keras_messi.sizes import count_parameters, stored_bytes
 from keras_messi.surgery import (
     Filters,
     LayersRefused,
     Place,
     Surgery,
-    matches,
 )
+from keras_messi.watching import watch_layers
 
 
 def compress(
@@ -102,7 +99,7 @@ def compress(
     if isinstance(config, MessiConfig) and not isinstance(config.quantization, str):
         chosen, whole = _without_whole(chosen, numbers)
         skipped += whole
-        _check_any_left(chosen, config, skipped)
+        check_any_left(chosen, config, skipped)
     compressed = {
         place: compress_layer(
             place.layer, config, known.get(place.path), numbers.get(place.path)
@@ -112,10 +109,10 @@ def compress(
     new_layers = {place: found.layer for place, found in compressed.items()}
     small, refused = _replace(surgery, model, new_layers)
     skipped += [
-        _skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
+        skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
     ]
     kept = [place for place in chosen if place not in refused]
-    _check_any_left(kept, config, skipped)
+    check_any_left(kept, config, skipped)
     small, folded = family.fold(small)
     if getattr(model, "compiled", False) and not small.compiled:
         warnings.warn(
@@ -159,19 +156,8 @@ def calibrate(
     ['head']
     """
     surgery = family_of(model).surgery
-    places = _selected(surgery.find_layers(model), filters)
+    places = selected_places(surgery.find_layers(model), filters)
     return watch_layers(model, surgery, places, calibration_data)
-
-
-def _selected(places: list[Place], filters: Filters) -> list[Place]:
-    """The places that filters match, of which there must be some."""
-    selected = [place for place in places if matches(place, filters)]
-    if not selected:
-        raise ValueError(
-            f"`filters` must match a layer. Received: filters={filters!r}, and the "
-            f"layers are {[place.path for place in places]}"
-        )
-    return selected
 
 
 def _statistics(
@@ -210,37 +196,6 @@ def _replace(
     return surgery.replace_layers(model, new), refused
 
 
-def plan(
-    places: list[Place], config: Config, filters: Filters
-) -> tuple[list[Place], list[SkippedLayer]]:
-    """Which layers to compress, and why not the others.
-
-    Args:
-        places: All places of a model.
-        config: What to do with each layer.
-        filters: Which layers, as for `compress`.
-
-    Raises:
-        ValueError: The filters match no layer, none that can be compressed, or one
-            whose weights are not finite.
-    """
-    chosen, skipped = [], []
-    selected = _selected(places, filters)
-    for place in places:
-        if place not in selected:
-            reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        else:
-            reason = reason_to_skip(place.layer, config)
-            if reason is None and place.obstacle:
-                reason = SkipReason.REFUSED, place.obstacle
-        if reason is None:
-            chosen.append(place)
-        elif stored_bytes([place.layer]):
-            skipped.append(_skip(place, *reason))
-    _check_any_left(chosen, config, skipped)
-    return chosen, skipped
-
-
 def _share(
     places: list[Place], config: Config, known: dict[str, Calibration]
 ) -> dict[str, int]:
@@ -266,17 +221,7 @@ def _without_whole(
         if numbers.get(place.path) == math.prod(matrix_shape(place.layer))
     ]
     left = [place for place in places if place not in whole]
-    return left, [_skip(place, SkipReason.WHOLE, "") for place in whole]
-
-
-def _check_any_left(
-    left: Sequence[Any], config: Config, skipped: list[SkippedLayer]
-) -> None:
-    if not left:
-        reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
-        raise ValueError(
-            f"No layer can be compressed by {config}. The reasons are {reasons}"
-        )
+    return left, [skip(place, SkipReason.WHOLE, "") for place in whole]
 
 
 def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:
@@ -313,14 +258,4 @@ def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLaye
         num_codewords=getattr(new, "num_codewords", 0),
         num_codebooks=getattr(new, "num_codebooks", 0),
         block_size=getattr(new, "block_size", 0),
-    )
-
-
-def _skip(place: Place, reason: str, detail: str) -> SkippedLayer:
-    return SkippedLayer(
-        path=place.path,
-        layer_type=type(place.layer).__name__,
-        parameters=count_own_parameters(place.layer),
-        reason=reason,
-        detail=detail,
     )

@@ -11,8 +11,9 @@ from keras_messi import huggingface
 from keras_messi.altered import all_layers
 from keras_messi.folding import fold_permutations
 from keras_messi.observing import observe_layers
-from keras_messi.report import FoldedLayer, count_parameters, stored_bytes
+from keras_messi.report import FoldedLayer
 from keras_messi.saving import check_target, load_model, save_model, saved_size
+from keras_messi.sizes import count_parameters, stored_bytes
 from keras_messi.surgery import (
     Filters,
     Surgery,

@@ -9,7 +9,8 @@ from keras_messi.configs import MessiConfig
 from keras_messi.factoring import stored_size
 from keras_messi.families import family_of
 from keras_messi.matrices import has_matrix, matrix_shape, read_matrix
-from keras_messi.report import count_own_parameters, format_table, stored_bytes
+from keras_messi.report import format_table
+from keras_messi.sizes import count_own_parameters, stored_bytes
 from keras_messi.surgery import Place
 
 

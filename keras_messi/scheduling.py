@@ -7,9 +7,10 @@ from typing import Any
 import keras
 
 from keras_messi.calibration import CalibrationStatistics
-from keras_messi.compression import compress, plan
+from keras_messi.compression import compress
 from keras_messi.configs import Config
 from keras_messi.families import family_of
+from keras_messi.planning import plan
 from keras_messi.report import CompressionReport
 from keras_messi.surgery import Filters
 

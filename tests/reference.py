@@ -150,3 +150,8 @@ def codebooks_gradient(gradient, codes, codebooks):
             found[book, c] += row[m * size : (m + 1) * size]
     number = np.maximum(uses(codes, len(codebooks), codebooks.shape[1]), 1)
     return found / number[:, :, np.newaxis]
+
+
+def relative_error(got, want):
+    """Norm of the difference over the norm of what is wanted."""
+    return np.linalg.norm(got - want) / np.linalg.norm(want)

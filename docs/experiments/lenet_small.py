@@ -21,7 +21,7 @@ from lenet_trials import Result, Trial, fine_tuned
 from keras_messi import quantize
 from keras_messi.demo import Digits, accuracy
 from keras_messi.families import family_of
-from keras_messi.report import count_parameters
+from keras_messi.sizes import count_parameters
 
 
 @dataclass(frozen=True)

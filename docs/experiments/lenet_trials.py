@@ -7,7 +7,7 @@ import keras
 
 from keras_messi import MessiConfig, compress
 from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill, train
-from keras_messi.report import count_parameters
+from keras_messi.sizes import count_parameters
 
 EPOCHS = 2
 

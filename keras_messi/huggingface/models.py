@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_messi import report
+from keras_messi import sizes
 from keras_messi.huggingface import folders
 from keras_messi.huggingface._frameworks import adapter_for, framework_of
 from keras_messi.huggingface._stand_ins import path_of
@@ -237,7 +237,7 @@ def count_parameters(model: Any) -> int:
     stock = adapter.stock_weights(model).values()
     numbers = sum(math.prod(x.shape) for x in stock if "int" not in str(x.dtype))
     return numbers + sum(
-        map(report.count_parameters, adapter.factored_layers(model).values())
+        map(sizes.count_parameters, adapter.factored_layers(model).values())
     )
 
 

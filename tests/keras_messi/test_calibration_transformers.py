@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.calibration import watch_layers
 from keras_messi.huggingface import SURGERY, from_pretrained
+from keras_messi.watching import watch_layers
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:

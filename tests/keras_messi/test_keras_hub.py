@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, PQConfig, compress, save_model
-from keras_messi.calibration import watch_layers
 from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding, PQDense, PQEmbedding
 from keras_messi.surgery import find_layers, replace_layers
+from keras_messi.watching import watch_layers
 from tests.keras_messi.test_saving import run_python
 
 keras_hub = pytest.importorskip("keras_hub")

@@ -17,7 +17,8 @@ from keras_messi.coded_factoring import dealt_out
 from keras_messi.layers import MessiPQDense, MessiPQEmbedding, PQEmbedding
 from keras_messi.layers._codes import pack_codes
 from keras_messi.layers._lookup import static_lookup
-from keras_messi.report import SkipReason, stored_bytes
+from keras_messi.report import SkipReason
+from keras_messi.sizes import stored_bytes
 from tests import reference
 
 from . import models

@@ -15,6 +15,7 @@ if models.MISSING:
 
 from keras_messi import MessiConfig, compress, dequantize, quantize
 from keras_messi.huggingface import SURGERY
+from tests.reference import relative_error
 
 from .test_huggingface import run_python
 
@@ -59,10 +60,6 @@ def quantized_by_keras(model, mode, part):
             new.quantize(config=STOCK[mode])
             layers[place.layer] = new
     return SURGERY.replace_layers(model, layers)
-
-
-def relative_error(got, want):
-    return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 
 def half_by_keras(model, mode):

@@ -1,0 +1,238 @@
+"""What layers receive from calibration data, and data that tell nothing."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+from keras_messi.calibration import (
+    input_mean,
+    input_spread,
+    output_error,
+)
+from keras_messi.families import family_of
+from keras_messi.watching import watch_layers
+from tests.keras_messi import models
+
+
+def calibrated(model, data, **options):
+    surgery = family_of(model).surgery
+    places = surgery.find_layers(model)
+    return watch_layers(model, surgery, places, data, **options).by_path
+
+
+def embedding_model(mask_zero=False, dtype="int32"):
+    """Words, their average, and a layer on each."""
+    tokens = keras.Input((None,), dtype=dtype)
+    x = keras.layers.Embedding(50, 8, mask_zero=mask_zero, name="words")(tokens)
+    x = keras.layers.Dense(6, name="each")(x)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(tokens, keras.layers.Dense(2, name="head")(x))
+
+
+TOKENS = np.random.default_rng(0).integers(0, 50, (150, 6)).astype("int32")
+
+
+def test_tokens_are_counted_one_by_one():
+    found = calibrated(embedding_model(), TOKENS)["words"]
+    expected = Counter(int(token) for row in TOKENS for token in row)
+    assert found.counts.dtype == np.int64
+    assert dict(enumerate(found.counts)) == {i: expected[i] for i in range(50)}
+
+
+def test_each_input_of_a_dense_layer_is_kept_while_there_is_room():
+    x = np.random.default_rng(0).standard_normal((300, 40)).astype("float32")
+    sample = calibrated(models.sequential(), x)["first"]
+    assert sample.rows.dtype == np.float32
+    assert sorted(map(bytes, sample.rows)) == sorted(map(bytes, x))
+
+
+def test_rows_come_from_all_positions():
+    model = embedding_model()
+    table = keras.ops.convert_to_numpy(model.get_layer("words").embeddings)
+    sample = calibrated(model, TOKENS)["each"]
+    expected = table[TOKENS.ravel()]
+    assert sorted(map(bytes, sample.rows)) == sorted(map(bytes, expected))
+
+
+def test_a_sample_is_uniform_whatever_the_batches():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="only")])
+    x = np.arange(1000, dtype="float32")[:, None]
+    batches = np.split(x, [10, 300, 301, 950])
+    chosen = np.concatenate(
+        [
+            calibrated(model, batches.__iter__(), num_samples=50, seed=seed)[
+                "only"
+            ].rows
+            for seed in range(200)
+        ]
+    )
+    assert len(chosen) == 50 * 200
+    found = np.histogram(chosen, bins=10, range=(0, 1000))[0]
+    # Of 1000 in each tenth, 5 standard deviations.
+    assert np.abs(found - 1000).max() < 5 * np.sqrt(1000 * 0.9 * 0.95)
+
+
+def test_a_sample_has_no_row_twice_and_depends_on_the_seed_only():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="only")])
+    x = np.arange(1000, dtype="float32")[:, None]
+    first, again, other = (
+        calibrated(model, x, num_samples=100, seed=seed)["only"].rows
+        for seed in (0, 0, 1)
+    )
+    assert first.shape == (100, 1)
+    assert len(np.unique(first)) == 100
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+class Part(models.Tied):
+    """A model with a layer that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = keras.layers.Dense(3)
+        self.unused.build((None, 4))
+
+
+def test_what_no_batch_reaches_is_missing():
+    model = Part()
+    model(TOKENS)
+    assert set(calibrated(model, TOKENS)) == {"words", "dense"}
+
+
+def test_only_places_that_are_given_are_watched():
+    model = models.siamese()
+    surgery = family_of(model).surgery
+    places = [x for x in surgery.find_layers(model) if x.path == "shared"]
+    found = watch_layers(model, surgery, places, models.inputs_of(model, 70)).by_path
+    assert {path: x.rows.shape for path, x in found.items()} == {"shared": (140, 20)}
+
+
+@pytest.mark.parametrize("kind", [list, dict, "loader", "dataset"])
+def test_data_of_any_kind_says_the_same(kind):
+    model = models.siamese()
+    left, right = models.inputs_of(model, 100)
+    expected = calibrated(model, [left, right])["encoder/words"].counts
+    assert expected.sum() == left.size + right.size
+    if kind is list:
+        data = [((left[:30], right[:30]), 0), ([left[30:], right[30:]], 1)]
+    elif kind is dict:
+        data = {"left": left, "right": right}
+    elif kind == "loader":
+        loading = pytest.importorskip("torch.utils.data")
+        pairs = [({"left": a, "right": b}, 0) for a, b in zip(left, right, strict=True)]
+        data = loading.DataLoader(pairs, batch_size=30)
+    else:
+        tf = pytest.importorskip("tensorflow")
+        data = tf.data.Dataset.from_tensor_slices(((left, right), left)).batch(30)
+    assert np.array_equal(calibrated(model, data)["encoder/words"].counts, expected)
+
+
+def test_masks_of_keras_leave_padding_out():
+    tokens = TOKENS.copy()
+    tokens[::2, 4:] = 0
+    model = embedding_model(mask_zero=True)
+    found = calibrated(model, tokens)
+    real = tokens != 0
+    assert found["words"].counts[0] == 0
+    assert found["words"].counts.sum() == found["each"].rows.shape[0] == real.sum()
+    assert found["head"].rows.shape[0] == len(tokens)
+
+
+class Masked(keras.Model):
+    """A model that is told what is padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = keras.layers.Embedding(50, 8)
+        self.positions = keras.layers.Embedding(9, 8)
+        self.dense = keras.layers.Dense(4)
+
+    def call(self, inputs):
+        positions = keras.ops.arange(inputs["token_ids"].shape[1])[None]
+        return self.dense(self.words(inputs["token_ids"]) + self.positions(positions))
+
+
+@pytest.mark.parametrize("name", ["attention_mask", "padding_mask"])
+def test_masks_in_a_batch_leave_padding_out(name):
+    mask = (np.arange(6) < np.random.default_rng(0).integers(1, 7, (150, 1))).astype(
+        int
+    )
+    data, model = {"token_ids": TOKENS, name: mask}, Masked()
+    model({key: value[:2] for key, value in data.items()})
+    found = calibrated(model, data)
+    expected = Counter(TOKENS[mask == 1].tolist())
+    assert dict(enumerate(found["words"].counts)) == {i: expected[i] for i in range(50)}
+    assert found["positions"].counts.tolist() == [*mask.sum(axis=0), 0, 0, 0]
+    assert found["dense"].rows.shape == (mask.sum(), 8)
+
+
+def nan_inside():
+    """A graph that takes the logarithm of its inputs."""
+    inputs = keras.Input((4,))
+    logs = keras.ops.log(inputs)
+    return keras.Model(inputs, keras.layers.Dense(2, name="head")(logs))
+
+
+X = np.ones((70, 4), "float32")
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "message"),
+    [
+        (embedding_model, TOKENS + 1, "vocabulary, from 0 to 49. .* 50. At .*'words'"),
+        (embedding_model, TOKENS - 1, "vocabulary, from 0 to 49. .* -1. At .*'words'"),
+        (embedding_model, TOKENS + 0.5, "what the model takes. .* takes integers"),
+        (models.tied, TOKENS + 0.5, "must give token ids. .* float32 .*'words'"),
+        (embedding_model, TOKENS[:0], "must hold rows"),
+        (embedding_model, iter([]), "at least one batch"),
+        (nan_inside, np.where(X > 0, np.nan, X), "must be finite"),
+        (nan_inside, -X, "must give finite numbers. .* 256 NaN .*'head'"),
+        (nan_inside, X[:, :3], r"must be what the model takes. .*\(64, 3\)"),
+        (nan_inside, X[:, None], r"must be what the model takes. .*\(64, 1, 4\)"),
+        (nan_inside, [X, X], "must be what the model takes"),
+        (nan_inside, np.full((3, 4), "word"), "must be what the model takes"),
+        (nan_inside, "data.csv", "must be an array"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
+def test_data_that_does_not_fit_is_named_and_the_model_unchanged(make, data, message):
+    model = make()
+    before = models.snapshot(model)
+    with pytest.raises(ValueError, match="(?s)^`calibration_data` .*" + message):
+        calibrated(model, data)
+    models.assert_unchanged(model, before)
+    for place in family_of(model).surgery.find_layers(model):
+        assert "call" not in vars(place.layer)
+
+
+def test_lenet_on_mnist(trained_lenet, mnist):
+    images = mnist.x_train[:3000]
+    before = models.snapshot(trained_lenet)
+    found = calibrated(trained_lenet, images)
+    models.assert_unchanged(trained_lenet, before)
+    assert {path: x.rows.shape for path, x in found.items()} == {
+        "fc1": (3000, 784),
+        "fc2": (3000, 300),
+        "fc3": (3000, 100),
+    }
+    hidden = keras.Model(
+        trained_lenet.inputs[0], trained_lenet.get_layer("fc1").output
+    ).predict(images, verbose=0)
+    np.testing.assert_allclose(input_mean(found["fc2"]), hidden.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        input_spread(found["fc2"]), hidden.std(axis=0), atol=1e-4
+    )
+
+
+def test_correcting_the_bias_of_lenet_lowers_the_error_of_its_outputs(
+    trained_lenet, mnist
+):
+    sample = calibrated(trained_lenet, mnist.x_train[:3000])["fc2"]
+    kernel = keras.ops.convert_to_numpy(trained_lenet.get_layer("fc2").kernel)
+    u, s, vt = np.linalg.svd(kernel, full_matrices=False)
+    cut = (u[:, :10] * s[:10]) @ vt[:10]
+    plain = output_error(sample, kernel, cut)
+    assert output_error(sample, kernel, cut, corrected=True) < 0.9 * plain
