@@ -1,5 +1,6 @@
 """The only file that touches private Keras."""
 
+import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,22 @@ class QuantizesWeights:
 
     def _check_quantize_args(self, mode: str, compute_dtype: str) -> None:
         """Check nothing."""
+
+
+@contextmanager
+def cheap_collections() -> Iterator[None]:
+    """Let Keras look for garbage among new objects only.
+
+    For each weight that it deletes, it collects the garbage of the whole process.
+    """
+    if gc.get_freeze_count():  # for good reasons of the user's, and as cheap
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

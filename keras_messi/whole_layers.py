@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_messi._keras_internals import cheap_collections
 from keras_messi.copying import copy_layer
 from keras_messi.matrices import matrix_shape
 
@@ -20,7 +21,8 @@ def quantized_whole(layer: keras.Layer, mode: str) -> keras.Layer:
         mode: `"int8"` or `"int4"`.
     """
     copy = copy_layer(layer)
-    copy.quantize(mode, config=_weights_only(mode))
+    with cheap_collections():
+        copy.quantize(mode, config=_weights_only(mode))
     return copy
 
 

@@ -1,5 +1,7 @@
 """Models with factors of 8 and 4 bits, on whichever backend Keras runs."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -93,6 +95,19 @@ def test_only_what_the_filters_match_is_quantized():
     mixed = quantize(small, "int8", filters=lambda layer: layer.name == "head")
     assert mixed.get_layer("words").quantization == "int4"
     assert mixed.get_layer("head").quantization == "int8"
+
+
+def test_objects_that_were_frozen_stay_frozen():
+    model = text_model()
+    assert gc.get_freeze_count() == 0
+    quantize(model, "int8", "stock")
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    quantize(model, "int8", "stock")
+    left = gc.get_freeze_count()
+    gc.unfreeze()
+    assert 0.9 * frozen < left <= frozen  # some are deleted
 
 
 def test_nothing_to_change_is_an_error():
