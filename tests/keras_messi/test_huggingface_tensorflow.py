@@ -14,6 +14,8 @@ if models.MISSING or models.BACKEND != "tensorflow":
 import tensorflow as tf
 import tf_keras
 
+from keras_messi.huggingface.tensorflow import layers_of
+
 pytestmark = models.FILTERS
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)
 
@@ -29,6 +31,16 @@ def test_compiled_functions_compute_the_same(small, jit_compile):
     with static_lookup() if jit_compile else tf.init_scope():
         outputs = compiled(models.tokens()).numpy()
     np.testing.assert_allclose(outputs, models.outputs_of(small), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [x for x in models.CLASSES if "Masked" in x])
+def test_all_layers_are_found_once(name):
+    model = models.build(name)
+    for network in (model, compress(model, CONFIG)[0]):
+        network.compile("adam", "mse")
+        modules = [network, *network.submodules]
+        layers = {id(x) for x in modules if isinstance(x, tf_keras.layers.Layer)}
+        assert sorted(map(id, layers_of(network))) == sorted(layers)
 
 
 def test_tied_logits_never_form_the_table(small, monkeypatch):
