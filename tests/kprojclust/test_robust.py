@@ -106,7 +106,7 @@ class Cubed(OwnLoss):
         (object(), "'loss' parameter of KSubspaces must be"),
         (HuberLoss(-1.0), "delta must be positive"),
     ],
-    ids=str,
+    ids=["unknown", "not l_q", "concave", "no loss", "not positive"],
 )
 def test_bad_losses_are_named(loss, message):
     with pytest.raises(ValueError, match=message):
