@@ -8,11 +8,7 @@ import keras
 from tqdm import tqdm
 
 from keras_messi.budget import make_offer, share_numbers
-from keras_messi.calibration import (
-    Calibration,
-    CalibrationStatistics,
-    weights_of_rows,
-)
+from keras_messi.calibration import Calibration, CalibrationStatistics, weights_of_rows
 from keras_messi.compressors import Compressed, compress_layer
 from keras_messi.configs import Config, MessiConfig
 from keras_messi.families import family_of
@@ -25,12 +21,7 @@ from keras_messi.report import (
     SkipReason,
 )
 from keras_messi.sizes import count_parameters, stored_bytes
-from keras_messi.surgery import (
-    Filters,
-    LayersRefused,
-    Place,
-    Surgery,
-)
+from keras_messi.surgery import Filters, LayersRefused, Place, Surgery
 from keras_messi.watching import watch_layers
 
 

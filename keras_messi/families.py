@@ -14,13 +14,7 @@ from keras_messi.observing import observe_layers
 from keras_messi.report import FoldedLayer
 from keras_messi.saving import check_target, load_model, save_model, saved_size
 from keras_messi.sizes import count_parameters, stored_bytes
-from keras_messi.surgery import (
-    Filters,
-    Surgery,
-    find_layers,
-    matches,
-    replace_layers,
-)
+from keras_messi.surgery import Filters, Surgery, find_layers, matches, replace_layers
 
 
 class Family(NamedTuple):

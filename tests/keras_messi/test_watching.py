@@ -6,11 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.calibration import (
-    input_mean,
-    input_spread,
-    output_error,
-)
+from keras_messi.calibration import input_mean, input_spread, output_error
 from keras_messi.families import family_of
 from keras_messi.watching import watch_layers
 from tests.keras_messi import models
