@@ -30,11 +30,6 @@ from .test_saving import run_python
 BACKEND = keras.backend.backend()
 
 
-@pytest.fixture(params=["int8", "int4"])
-def mode(request):
-    return request.param
-
-
 def text_model(**arguments):
     tokens = keras.Input((7,), dtype="int32")
     words = MessiEmbedding(N, D, 3, [1, 2, 3], [5, 3, 4], name="words", **arguments)

@@ -43,11 +43,6 @@ def small(request):
     return compressed(request.param)
 
 
-@pytest.fixture(params=STOCK)
-def mode(request):
-    return request.param
-
-
 def quantized_by_keras(model, mode, part):
     """A copy with all Dense and Embedding layers in a part quantized by Keras."""
     layers = {}

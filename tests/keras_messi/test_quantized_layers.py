@@ -26,11 +26,6 @@ SPLITS = [ALL_SPLITS[0], ALL_SPLITS[3]]
 # Ranks and sizes here are tiny: most errors are far below those bounds.
 
 
-@pytest.fixture(params=["int8", "int4"])
-def mode(request):
-    return request.param
-
-
 @pytest.fixture(params=[MessiDense, MessiEmbedding])
 def kind(request):
     return request.param
