@@ -6,24 +6,24 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kprojclust._affinity import (
-    default_n_neighbors,
-    keep_largest,
-    nearest_directions,
-    ridge_directions,
-    spectral_clusters,
-)
-from kprojclust._blocks import LocalRows
-from kprojclust._em import run_em
+from kprojclust._engine.em import run_em
+from kprojclust._engine.problem import Problem
 from kprojclust._ksubspaces import KSubspaces
-from kprojclust._problem import Problem
-from kprojclust._tiles import row_blocks
-from kprojclust._validation import (
+from kprojclust._parallel.tiles import row_blocks
+from kprojclust._rows.blocks import LocalRows
+from kprojclust._rows.validation import (
     Integral,
     Interval,
     check_n_components,
     check_n_samples,
     fit_context,
+)
+from kprojclust._starts.affinity import (
+    default_n_neighbors,
+    keep_largest,
+    nearest_directions,
+    ridge_directions,
+    spectral_clusters,
 )
 from kprojclust.losses import SquaredLoss
 

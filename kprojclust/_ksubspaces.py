@@ -12,17 +12,15 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from kprojclust._dimensions import starting_dimensions
-from kprojclust._init import STARTS, is_given, starts
+from kprojclust._engine.assignment import Criterion, all_distances, nearest_labels
+from kprojclust._engine.dimensions import starting_dimensions
+from kprojclust._engine.problem import Problem, refits_from_rows, stored_numbers
+from kprojclust._geometry.subspaces import dimensions_of
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
-from kprojclust._problem import Problem, refits_from_rows, stored_numbers
+from kprojclust._parallel.threads import own_threads
 from kprojclust._projection import ProjectionMixin
-from kprojclust._rows import check_rows, check_training_rows
-from kprojclust._scan import Criterion, all_distances, nearest_labels
-from kprojclust._search import ENOUGH, automatic_number, lay_out, search
-from kprojclust._subspaces import dimensions_of
-from kprojclust._threads import own_threads
-from kprojclust._validation import (
+from kprojclust._rows.checking import check_rows, check_training_rows
+from kprojclust._rows.validation import (
     HasMethods,
     Integral,
     Interval,
@@ -33,6 +31,8 @@ from kprojclust._validation import (
     check_n_samples,
     fit_context,
 )
+from kprojclust._starts.initialization import STARTS, is_given, starts
+from kprojclust._starts.restarts import ENOUGH, automatic_number, lay_out, search
 from kprojclust.losses import get_loss
 
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from kprojclust._distances import chunks, squared_distances, stack_flats
-from kprojclust._rows import check_rows
-from kprojclust._subspaces import dimensions_of
-from kprojclust._threads import own_threads, parallel_map
+from kprojclust._geometry.distances import chunks, squared_distances, stack_flats
+from kprojclust._geometry.subspaces import dimensions_of
+from kprojclust._parallel.threads import own_threads, parallel_map
+from kprojclust._rows.checking import check_rows
 
 
 class Mixture(NamedTuple):

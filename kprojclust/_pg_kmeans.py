@@ -16,12 +16,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kprojclust._atoms import Atoms, consolidate, snap
-from kprojclust._empty_clusters import FarthestPolicy, PartitionPolicy, PerturbPolicy
-from kprojclust._lloyd import Problem, run_lloyd
-from kprojclust._nearest import nearest_centers
-from kprojclust._partition import partition_centers
-from kprojclust._validation import (
+from kprojclust._kmeans.atoms import Atoms, consolidate, snap
+from kprojclust._kmeans.empty_clusters import (
+    FarthestPolicy,
+    PartitionPolicy,
+    PerturbPolicy,
+)
+from kprojclust._kmeans.lloyd import Problem, run_lloyd
+from kprojclust._kmeans.nearest import nearest_centers
+from kprojclust._kmeans.partition import partition_centers
+from kprojclust._rows.validation import (
     Integral,
     Interval,
     Real,

@@ -9,9 +9,9 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kprojclust._nearest import nearest_centers
+from kprojclust._kmeans.nearest import nearest_centers
 from kprojclust._pg_kmeans import PartitioningGuidedKMeans
-from kprojclust._validation import (
+from kprojclust._rows.validation import (
     HasMethods,
     Integral,
     Interval,

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from kprojclust._likelihood import Mixture
-from kprojclust._rows import check_rows
-from kprojclust._validation import check_labels
+from kprojclust._rows.checking import check_rows
+from kprojclust._rows.validation import check_labels
 
 
 class ProjectionMixin:

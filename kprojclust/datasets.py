@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from kprojclust._validation import (
+from kprojclust._rows.validation import (
     Integral,
     Interval,
     Real,

@@ -26,7 +26,7 @@ def test_import_contracts_hold():
     ("package", "private", "only"),
     [
         ("keras_messi", "keras.src", "_keras_internals.py"),
-        ("kprojclust", "sklearn.utils._", "_validation.py"),
+        ("kprojclust", "sklearn.utils._", "validation.py"),
     ],
 )
 def test_private_names_of_others_are_used_in_one_file(package, private, only):

@@ -26,7 +26,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
 from kprojclust import PartitioningGuidedKMeans
-from kprojclust._partition import partition_centers
+from kprojclust._kmeans.partition import partition_centers
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kprojclust._blocks import LocalRows
-from kprojclust._problem import Problem
+from kprojclust._engine.problem import Problem
+from kprojclust._rows.blocks import LocalRows
 from kprojclust.losses import SquaredLoss
 
 

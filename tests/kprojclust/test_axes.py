@@ -1,8 +1,8 @@
 import numpy as np
 from numpy.testing import assert_allclose
 
-from kprojclust._averages import cluster_means, cluster_sums
-from kprojclust._axes import cut_clusters, main_axes
+from kprojclust._geometry.averages import cluster_means, cluster_sums
+from kprojclust._geometry.axes import cut_clusters, main_axes
 
 
 def clusters(n_clusters=3, n_samples=60, seed=0):

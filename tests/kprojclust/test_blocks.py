@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._blocks import raise_if_not_finite
-from kprojclust._tiles import block_rows
+from kprojclust._parallel.tiles import block_rows
+from kprojclust._rows.blocks import raise_if_not_finite
 from kprojclust.losses import HuberLoss
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from dask.distributed import Client, LocalCluster
 from numpy.testing import assert_allclose
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._dask import DaskRows
+from kprojclust._rows.dask import DaskRows
 
 N = 12_000
 BLOCKS = (5000, 3000, 4000)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._dimensions import match_dimensions, share_budget
-from kprojclust._subspaces import decompose
+from kprojclust._engine.dimensions import match_dimensions, share_budget
+from kprojclust._geometry.subspaces import decompose
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import pytest
 from numpy.testing import assert_allclose
 from threadpoolctl import threadpool_limits
 
-import kprojclust._em
+import kprojclust._engine.em
 from competitors import plain_loop
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
-from kprojclust._scan import _first_smallest, e_step
-from kprojclust._scatter import Scatter
-from kprojclust._search import lay_out
+from kprojclust._engine.assignment import _first_smallest, e_step
+from kprojclust._engine.scatter import Scatter
+from kprojclust._starts.restarts import lay_out
 from tests.kprojclust.problems import squared_problem
 
 N = 10_000
@@ -174,7 +174,7 @@ def reaches_of(monkeypatch):
         reaches.append(reach)
         return e_step(X, state, flats, criterion, collect, origin, reach)
 
-    monkeypatch.setattr(kprojclust._em, "e_step", spy)
+    monkeypatch.setattr(kprojclust._engine.em, "e_step", spy)
     return reaches
 
 

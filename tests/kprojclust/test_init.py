@@ -4,13 +4,13 @@ from numpy.testing import assert_allclose
 from scipy.sparse import block_diag, csr_array
 
 from kprojclust import clustering_accuracy, make_subspaces
-from kprojclust._affinity import (
+from kprojclust._starts.affinity import (
     keep_largest,
     nearest_directions,
     ridge_directions,
     spectral_clusters,
 )
-from kprojclust._init import STARTS
+from kprojclust._starts.initialization import STARTS
 
 
 def start(name, X, n_components, weight=None, seed=0):

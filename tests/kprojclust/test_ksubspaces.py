@@ -16,8 +16,8 @@ from kprojclust import (
     make_subspaces,
     principal_angles,
 )
-from kprojclust._em import run_em
-from kprojclust._init import STARTS
+from kprojclust._engine.em import run_em
+from kprojclust._starts.initialization import STARTS
 from tests import reference
 from tests.kprojclust.problems import squared_problem
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kprojclust._averages import cluster_means
-from kprojclust._lloyd import Problem, assign
-from kprojclust._moves import move_centers
-from kprojclust._partition import partition_centers
+from kprojclust._geometry.averages import cluster_means
+from kprojclust._kmeans.lloyd import Problem, assign
+from kprojclust._kmeans.moves import move_centers
+from kprojclust._kmeans.partition import partition_centers
 from tests import reference
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kprojclust._nearest import nearest_centers
+from kprojclust._kmeans.nearest import nearest_centers
 
 
 def all_distances(X, centers):

@@ -6,7 +6,7 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 
 from kprojclust import PartitioningGuidedKMeans
-from kprojclust._atoms import consolidate, snap
+from kprojclust._kmeans.atoms import consolidate, snap
 from tests import reference
 
 POLICIES = ["partition", "farthest", "perturb"]

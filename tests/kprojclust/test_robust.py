@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces, principal_angles
-from kprojclust._lewis import lewis_row_weights
-from kprojclust._minkowski import minkowski_distances
-from kprojclust._subspaces import fit_flat
+from kprojclust._engine.lewis import lewis_row_weights
+from kprojclust._geometry.minkowski import minkowski_distances
+from kprojclust._geometry.subspaces import fit_flat
 from kprojclust.losses import LOSSES, HuberLoss, LqLoss, TruncatedLoss
 
 LOSS_OBJECTS = [LqLoss(0.5), LqLoss(1.5), HuberLoss(0.3), TruncatedLoss(0.5)]

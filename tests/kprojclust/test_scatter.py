@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kprojclust._distances import squared_distances
-from kprojclust._filling import Fill
-from kprojclust._moments import all_moments, moved_moments
-from kprojclust._problem import RowState
-from kprojclust._scan import m_step
-from kprojclust._scatter import Scatter
-from kprojclust._subspaces import Flat, fit_flat
+from kprojclust._engine.assignment import m_step
+from kprojclust._engine.filling import Fill
+from kprojclust._engine.moments import all_moments, moved_moments
+from kprojclust._engine.scatter import Scatter
+from kprojclust._geometry.distances import squared_distances
+from kprojclust._geometry.subspaces import Flat, fit_flat
+from kprojclust._rows.state import RowState
 from tests import reference
 
 K, D = 3, 8

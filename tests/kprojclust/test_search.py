@@ -7,10 +7,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
-from kprojclust._distances import squared_distances
-from kprojclust._em import run_em
-from kprojclust._exchange import _best_swap, exchange_clusters
-from kprojclust._init import automatic_starts
+from kprojclust._engine.em import run_em
+from kprojclust._geometry.distances import squared_distances
+from kprojclust._starts.exchange import _best_swap, exchange_clusters
+from kprojclust._starts.initialization import automatic_starts
 from tests.kprojclust.problems import squared_problem
 
 

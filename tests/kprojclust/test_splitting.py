@@ -1,9 +1,9 @@
 import numpy as np
 
 from kprojclust import make_subspaces
-from kprojclust._distances import squared_distances
-from kprojclust._splitting import fill_clusters, starved_clusters
-from kprojclust._subspaces import fit_flat
+from kprojclust._engine.splitting import fill_clusters, starved_clusters
+from kprojclust._geometry.distances import squared_distances
+from kprojclust._geometry.subspaces import fit_flat
 
 
 def one_cluster_for_all(X, n_components):

@@ -3,8 +3,8 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn import config_context
 
-from kprojclust._distances import squared_distances
-from kprojclust._subspaces import Flat, decompose, fit_flat, fix_signs
+from kprojclust._geometry.distances import squared_distances
+from kprojclust._geometry.subspaces import Flat, decompose, fit_flat, fix_signs
 from tests import reference
 
 

@@ -6,7 +6,7 @@ import sklearn
 from threadpoolctl import threadpool_limits
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._threads import own_threads, parallel_map
+from kprojclust._parallel.threads import own_threads, parallel_map
 
 # Enough numbers for several threads: many rows that race, and fewer wide ones.
 SHAPES = {"long": (30_000, 24, 4, 3), "wide": (6000, 96, 3, 10)}

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
-from kprojclust._moments import Moments, moments_by_cluster, moved_moments
-from kprojclust._problem import RowState
+from kprojclust._engine.moments import Moments, moments_by_cluster, moved_moments
+from kprojclust._rows.state import RowState
 
 N, D, K = 12, 3, 3
 whole = st.integers(-3, 3).map(float)

@@ -5,13 +5,13 @@ from functools import partial
 import numpy as np
 
 from competitors.plain_loop import directional_labels
-from kprojclust._blocks import LocalRows
-from kprojclust._em import run_em
-from kprojclust._moments import moments_by_cluster
-from kprojclust._problem import Problem
-from kprojclust._scan import Criterion, nearest_flats
-from kprojclust._scatter import Scatter
-from kprojclust._threads import own_threads
+from kprojclust._engine.assignment import Criterion, nearest_flats
+from kprojclust._engine.em import run_em
+from kprojclust._engine.moments import moments_by_cluster
+from kprojclust._engine.problem import Problem
+from kprojclust._engine.scatter import Scatter
+from kprojclust._parallel.threads import own_threads
+from kprojclust._rows.blocks import LocalRows
 from kprojclust.losses import SquaredLoss
 from measurements import Row
 from measurements.data import decaying_union, planted, scaled, word_table

@@ -1,0 +1,119 @@
+"""Empty and starved clusters are filled from the cluster that is served worst."""
+
+import numpy as np
+from sklearn.utils.extmath import row_norms
+
+from kprojclust._geometry.axes import main_axes
+from kprojclust._geometry.distances import squared_distances
+from kprojclust._geometry.subspaces import fit_flat, residuals
+
+
+def fill_clusters(X, row_weights, labels, costs, n_components, starved, affine=False):
+    """Labels in which clusters with too few rows took over rows of costly ones.
+
+    Donors are tried from the largest weighted cost downwards. To an empty cluster a
+    donor gives the half of its rows that has the larger share of its energy along the
+    dominant direction of the residuals; otherwise, or where this would not lower the
+    cost once both clusters are refitted, it gives the few rows that are served worst,
+    as many as the heir then serves exactly. A cluster without cost has nothing to gain,
+    so clusters stay empty only where fewer flats than clusters serve all rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    row_weights : ndarray of shape (n_samples,)
+        Rows of weight zero do not count as members.
+    labels : ndarray of shape (n_samples,)
+    costs : ndarray of shape (n_samples,)
+        Squared distance of each row to the flat of its cluster.
+    n_components : ndarray of shape (n_clusters,)
+    starved : ndarray of int
+        Clusters to fill.
+    affine : bool
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        A new array if a cluster was filled, otherwise ``labels`` itself.
+    """
+    n_clusters = len(n_components)
+    filled, costs = labels.copy(), row_weights * costs
+    for heir in starved:
+        for donor in _donors(X, row_weights, filled, costs, n_clusters):
+            rows = [
+                np.flatnonzero((filled == c) & (row_weights > 0)) for c in (donor, heir)
+            ]
+            dimensions = n_components[[donor, heir]]
+            split = _split(X, row_weights, costs, rows, dimensions, affine)
+            if split is not None:
+                _, gained, costs = split
+                filled[gained] = heir
+                break
+    return filled if np.any(filled != labels) else labels
+
+
+def starved_clusters(members, n_components, affine):
+    """Clusters with fewer rows than their flat can hold without error."""
+    return np.flatnonzero(members < n_components + affine)
+
+
+def _donors(X, row_weights, labels, costs, n_clusters):
+    """Clusters with more cost than rounding noise, those of largest cost first."""
+    energies = row_weights * row_norms(X, squared=True)
+    noise = 100 * X.shape[1] * float(np.finfo(X.dtype).eps) ** 2
+    cluster_costs = np.bincount(labels, costs, minlength=n_clusters)
+    worth = cluster_costs > noise * np.bincount(labels, energies, minlength=n_clusters)
+    order = np.argsort(-cluster_costs, kind="stable")
+    return order[worth[order]]
+
+
+def _split(X, row_weights, costs, rows, n_components, affine):
+    """Rows of donor and heir, and all costs, after the first cut that lowers the cost.
+
+    ``rows`` and ``n_components`` are those of the donor and of the heir. Returns None
+    if no cut helps.
+    """
+    donor, heir = rows
+    before = costs[donor].sum() + costs[heir].sum()
+    for given in _cuts(X, row_weights, costs, rows, n_components, affine):
+        after = donor[~given], np.append(heir, donor[given])
+        new_costs = costs.copy()
+        for members, dimension in zip(after, n_components, strict=True):
+            flat = fit_flat(X[members], row_weights[members], dimension, affine)
+            squared = squared_distances(X[members], [flat])[:, 0]
+            new_costs[members] = row_weights[members] * squared
+        if new_costs[after[0]].sum() + new_costs[after[1]].sum() < before:
+            return *after, new_costs
+    return None
+
+
+def _cuts(X, row_weights, costs, rows, n_components, affine):
+    """Yield masks of donor rows to give away: half of them, then the few worst."""
+    donor, heir = rows
+    if not len(heir):
+        half = _far_half(X[donor], row_weights[donor], n_components[0], affine)
+        if half.any():
+            yield half
+    room = n_components[1] + affine - len(heir)
+    worst = np.argsort(-costs[donor], kind="stable")[
+        : max(0, min(room, len(donor) - 1))
+    ]
+    few = np.zeros(len(donor), dtype=bool)
+    few[worst] = True
+    if few.any():
+        yield few
+
+
+def _far_half(X, row_weights, n_components, affine):
+    """Mask of the rows beyond the weighted median along the residuals' main axis."""
+    flat = fit_flat(X, row_weights, n_components, affine)
+    left = residuals(X, flat)
+    axis = main_axes(left, row_weights, np.zeros(len(X), np.intp), 1)[0]
+    energies = row_norms(X - flat.mean, squared=True)
+    share = (left @ axis) ** 2 / np.where(energies > 0, energies, 1)
+    order = np.argsort(share, kind="stable")
+    weight_below = np.cumsum(row_weights[order])
+    median = share[order[np.searchsorted(weight_below, weight_below[-1] / 2)]]
+    # Equal rows stay together: the cut never runs between equal shares.
+    above = share > median
+    return above if above.any() else (share == median) & (share.min() < median)

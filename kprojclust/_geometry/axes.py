@@ -1,0 +1,82 @@
+"""Main axes of clusters of rows, and the cut of each cluster across its axis."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kprojclust._geometry.averages import cluster_sums
+
+# The power method: so few steps are enough for an axis to cut across.
+_N_STEPS = 3
+
+
+class Cut(NamedTuple):
+    """Each cluster cut in two through its centre, across its main axis."""
+
+    above: np.ndarray  # (n_samples,) bool, the side of each row
+    weights: np.ndarray  # (n_clusters, 2) of the rows below and above
+    centers: np.ndarray  # (n_clusters, 2, n_features) means of the rows of either side
+    gains: np.ndarray  # (n_clusters,) by how much two centres lower the objective
+
+
+def main_axes(residuals, row_weights, labels, n_clusters):
+    """Directions along which the rows of each cluster have most of their energy.
+
+    A few steps of the power method, from the coordinate of most energy.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n_samples, n_features)
+        Rows less what serves them.
+    row_weights : ndarray of shape (n_samples,)
+    labels : ndarray of shape (n_samples,)
+    n_clusters : int
+
+    Returns
+    -------
+    axes : ndarray of shape (n_clusters, n_features)
+        Unit vectors; zero for a cluster without energy.
+    """
+    energies = cluster_sums(residuals**2, row_weights, labels, n_clusters)
+    axes = np.zeros_like(energies)
+    axes[np.arange(n_clusters), np.argmax(energies, axis=1)] = 1
+    axes[~energies.any(axis=1)] = 0
+    for _ in range(_N_STEPS):
+        along = np.einsum("ij,ij->i", residuals, axes[labels])
+        axes = cluster_sums(residuals, row_weights * along, labels, n_clusters)
+        lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+        axes /= np.where(lengths > 0, lengths, 1)
+    return axes
+
+
+def cut_clusters(X, row_weights, labels, centers):
+    """Cut all clusters in two.
+
+    Equal rows stay together, and a cluster of equal rows gains nothing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    row_weights : ndarray of shape (n_samples,)
+    labels : ndarray of shape (n_samples,)
+    centers : ndarray of shape (n_clusters, n_features)
+        Weighted means of the clusters.
+
+    Returns
+    -------
+    cut : Cut
+    """
+    n_clusters = len(centers)
+    residuals = X - centers[labels]
+    axes = main_axes(residuals, row_weights, labels, n_clusters)
+    above = np.einsum("ij,ij->i", residuals, axes[labels]) > 0
+    weights = np.empty((n_clusters, 2))
+    sums = np.empty((n_clusters, 2, X.shape[1]))
+    for side in (0, 1):
+        own = row_weights * (above == side)
+        weights[:, side] = np.bincount(labels, own, minlength=n_clusters)
+        sums[:, side] = cluster_sums(residuals, own, labels, n_clusters)
+    means = sums / np.where(weights > 0, weights, 1)[:, :, np.newaxis]
+    gains = np.einsum("cs,csj->c", weights, means**2)
+    gains[(weights == 0).any(axis=1)] = 0
+    return Cut(above, weights, centers[:, np.newaxis] + means, gains)

@@ -1,0 +1,118 @@
+"""Lloyd's loop for centres. What becomes of empty clusters is another file's affair."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kprojclust._kmeans.nearest import nearest_centers
+
+
+class Problem(NamedTuple):
+    """What is clustered."""
+
+    X: np.ndarray  # (n_samples, n_features)
+    row_weights: np.ndarray  # (n_samples,)
+
+    def sample(self, n_rows, random_state):
+        """So many rows of it at random, in their order; of positive weight first."""
+        order = random_state.permutation(len(self.X))
+        order = order[np.argsort(self.row_weights[order] == 0, kind="stable")]
+        rows = np.sort(order[:n_rows])
+        return Problem(self.X[rows], self.row_weights[rows])
+
+
+class State(NamedTuple):
+    """Rows dealt out to the centres nearest to them."""
+
+    centers: np.ndarray  # (n_clusters, n_features)
+    labels: np.ndarray  # (n_samples,)
+    squared: np.ndarray  # (n_samples,) squared distances to the own centre
+    weights: np.ndarray  # (n_clusters,) of the rows of each
+    objective: float
+
+    @property
+    def empty(self):
+        """Clusters without weight."""
+        return np.flatnonzero(self.weights == 0)
+
+
+class Iteration(NamedTuple):
+    """What happened in an iteration."""
+
+    n_empty_before: int
+    n_empty_after: int
+    n_rounds: int
+    n_e_steps: int
+    objective: float
+
+
+class Run(NamedTuple):
+    """Where the loop ended."""
+
+    state: State
+    history: list
+    converged: bool
+    gave_up: bool
+
+
+def assign(problem, centers):
+    """The E-step."""
+    labels, squared = nearest_centers(problem.X, centers)
+    weights = np.bincount(labels, problem.row_weights, minlength=len(centers))
+    # A product of BLAS would wait for threads that scikit-learn's loop keeps busy.
+    objective = float(np.sum(problem.row_weights * squared, dtype=np.float64))
+    return State(centers, labels, squared, weights, objective)
+
+
+def run_lloyd(problem, centers, policy, random_state, *, max_iter, tol):
+    """Alternate moving the centres and dealing out the rows.
+
+    A step that raises the objective is taken back, and none is risked any more.
+
+    Parameters
+    ----------
+    problem : Problem
+    centers : ndarray of shape (n_clusters, n_features)
+        Where to start.
+    policy : object
+        Of :mod:`kprojclust._kmeans.empty_clusters`.
+    random_state : RandomState
+    max_iter : int
+    tol : float
+        Relative decrease of the objective below which the loop has converged.
+
+    Returns
+    -------
+    run : Run
+    """
+    caution = policy.caution
+    history: list[Iteration] = []
+    best = _step(problem, centers, policy, random_state, history)
+    gave_up = best.gave_up
+    while not gave_up and len(history) < max_iter:
+        centers = policy.refit(problem, best.state, caution)
+        new = _step(problem, centers, policy, random_state, history)
+        gave_up = new.gave_up
+        decrease = best.state.objective - new.state.objective
+        settled = decrease <= tol * best.state.objective
+        best = new if decrease > 0 else best
+        if settled and caution == 1 and not gave_up:
+            return Run(best.state, history, True, False)
+        caution = 1.0 if settled else caution
+    return Run(best.state, history, False, gave_up)
+
+
+def _step(problem, centers, policy, random_state, history):
+    """Deal out the rows, look after empty clusters, and write that down."""
+    found = assign(problem, centers)
+    filled = policy.fill(problem, found, random_state)
+    history.append(
+        Iteration(
+            len(found.empty),
+            len(filled.state.empty),
+            filled.n_rounds,
+            filled.n_e_steps,
+            filled.state.objective,
+        )
+    )
+    return filled

@@ -1,0 +1,74 @@
+"""Out of a local optimum: dissolve the cluster missed least, split a costly one."""
+
+import numpy as np
+
+from kprojclust._engine.em import run_em
+from kprojclust._engine.problem import majorising_weights
+from kprojclust._engine.splitting import fill_clusters, starved_clusters
+from kprojclust._geometry.distances import distances_to_flats
+from kprojclust._geometry.subspaces import dimensions_of
+
+# Clusters tried, those missed least first, before the search ends.
+_CANDIDATES = 5
+
+
+def relocate_clusters(problem, run, n_relocations, options):
+    """Move whole flats for as long as this lowers the objective.
+
+    A cluster is dissolved: its rows go to their second nearest flats. As an empty
+    cluster it then takes over rows of the costliest one, and a run from there shows
+    whether the exchange pays.
+
+    Parameters
+    ----------
+    problem : Problem
+        On rows in memory.
+    run : Run
+        Where to begin.
+    n_relocations : int
+        Largest number of exchanges.
+    options : dict
+        Of ``run_em``; gains of no more than its ``tol`` do not count.
+
+    Returns
+    -------
+    run : Run
+        Every exchange adds one entry to the loss curve.
+    """
+    for _ in range(n_relocations if len(problem.n_components) > 1 else 0):
+        for labels in _exchanges(problem, run):
+            trial = run_em(problem, labels, **options)
+            loss = trial.loss_curve[-1]
+            if loss < (1 - options["tol"]) * run.loss_curve[-1]:
+                run = trial._replace(loss_curve=[*run.loss_curve, loss])
+                break
+        else:
+            break
+    return run
+
+
+def _exchanges(problem, run):
+    """Yield labels in which one cluster each was dissolved and filled again."""
+    state, weights = run.state, problem.rows.sample_weight
+    distances = distances_to_flats(problem.rows.X, run.flats, problem.p)
+    rows = np.arange(len(distances))
+    distances[rows, state.labels] = np.inf
+    second = np.argmin(distances, axis=1)
+    to_second = distances[rows, second]
+    rise = problem.loss.rho(to_second) - problem.loss.rho(state.residuals)
+    rises = np.bincount(state.labels, weights * rise, minlength=len(run.flats))
+    dimensions = dimensions_of(run.flats)
+    for c in np.argsort(rises, kind="stable")[:_CANDIDATES]:
+        homeless = state.labels == c
+        labels = np.where(homeless, second, state.labels)
+        residuals = np.where(homeless, to_second, state.residuals)
+        members = np.bincount(labels[weights > 0], minlength=len(run.flats))
+        yield fill_clusters(
+            problem.rows.X,
+            majorising_weights(weights, problem.loss, residuals),
+            labels,
+            residuals**2,
+            dimensions,
+            starved_clusters(members, dimensions, problem.affine),
+            problem.affine,
+        )
