@@ -3,17 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 import keras_messi._keras_version  # noqa: F401 (before the imports that need it)
+import keras_messi._old_names  # noqa: F401
 from keras_messi import huggingface, layers
 from keras_messi.configs import MessiConfig, PQConfig
-from keras_messi.saving import load_model, save_model
+from keras_messi.models.keras.saving import load_model, save_model
 
 if TYPE_CHECKING:
     from keras_messi.compression import calibrate, compress
-    from keras_messi.exporting import export
+    from keras_messi.exporting import formats as export
     from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
-    from keras_messi.scheduling import compress_in_groups
-    from keras_messi.searching import SearchResult, search
+    from keras_messi.searching import SearchResult
+    from keras_messi.searching import ensemble as search
+    from keras_messi.training.groups import compress_in_groups
 
 __all__ = [
     "CompressionReport",
@@ -37,7 +39,7 @@ __all__ = [
 _LAZY = {
     "calibrate": "compression",
     "compress": "compression",
-    "compress_in_groups": "scheduling",
+    "compress_in_groups": "training.groups",
     "CompressionReport": "report",
     "dequantize": "quantization",
     "export": "exporting",

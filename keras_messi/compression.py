@@ -7,22 +7,26 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from keras_messi.budget import make_offer, share_numbers
-from keras_messi.calibration import Calibration, CalibrationStatistics, weights_of_rows
-from keras_messi.compressors import Compressed, compress_layer
+from keras_messi.allocation.budget import make_offer, share_numbers
+from keras_messi.allocation.planning import check_any_left, plan, selected_places, skip
+from keras_messi.calibration.observers import collect_statistics
+from keras_messi.calibration.statistics import (
+    Calibration,
+    CalibrationStatistics,
+    weights_of_rows,
+)
 from keras_messi.configs import Config, MessiConfig
-from keras_messi.families import family_of
-from keras_messi.matrices import matrix_shape, read_matrix
-from keras_messi.planning import check_any_left, plan, selected_places, skip
+from keras_messi.layers.kinds import matrix_shape, read_matrix
+from keras_messi.methods.registry import Compressed, compress_layer
+from keras_messi.models.adapter import family_of
+from keras_messi.models.keras.sizes import count_parameters, stored_bytes
+from keras_messi.models.keras.surgery import Filters, LayersRefused, Place, Surgery
 from keras_messi.report import (
     CompressionReport,
     ReplacedLayer,
     SkippedLayer,
     SkipReason,
 )
-from keras_messi.sizes import count_parameters, stored_bytes
-from keras_messi.surgery import Filters, LayersRefused, Place, Surgery
-from keras_messi.watching import watch_layers
 
 
 def compress(
@@ -148,7 +152,7 @@ def calibrate(
     """
     surgery = family_of(model).surgery
     places = selected_places(surgery.find_layers(model), filters)
-    return watch_layers(model, surgery, places, calibration_data)
+    return _collect(model, surgery, places, calibration_data)
 
 
 def _statistics(
@@ -158,7 +162,7 @@ def _statistics(
     if data is None:
         return {}
     if not isinstance(data, CalibrationStatistics):
-        return watch_layers(model, surgery, places, data).by_path
+        return _collect(model, surgery, places, data).by_path
     for path, layer, _ in places:
         expected, found = matrix_shape(layer)[0], data.by_path.get(path)
         if found is not None and found.size != expected:
@@ -167,6 +171,13 @@ def _statistics(
                 f"{found.size} inputs or ids at layer '{path}', which has {expected}"
             )
     return data.by_path
+
+
+def _collect(
+    model: Any, surgery: Surgery, places: list[Place], data: Any
+) -> CalibrationStatistics:
+    layers = {place.path: place.layer for place in places}
+    return collect_statistics(model, surgery.observe, layers, data)
 
 
 def _replace(

@@ -4,13 +4,13 @@ from typing import Any
 
 import keras
 
-from keras_messi.copying import copy_layer
-from keras_messi.families import change_layers
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.layers._quantized import BITS
-from keras_messi.matrices import has_matrix
-from keras_messi.surgery import Filters
-from keras_messi.whole_layers import quantized_whole
+from keras_messi.layers.kinds import has_matrix
+from keras_messi.layers.replacement import copy_layer
+from keras_messi.methods.rounding import quantized_whole
+from keras_messi.models.adapter import change_layers
+from keras_messi.models.keras.surgery import Filters
 
 FACTORED = MessiDense | MessiEmbedding
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.demo import lenet_300_100
+from keras_messi.cli.demo import lenet_300_100
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how_to").glob("*.md"))]

@@ -27,7 +27,7 @@ from sentence_similarity import training_counts
 from transformers import create_optimizer
 
 from keras_messi import compress
-from keras_messi.calibration import CalibrationStatistics, TokenCounts
+from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
 
 HERE = Path(__file__).parent
 RATE = 0.4

@@ -17,8 +17,8 @@ import numpy as np
 from lenet_held_out import Comparison, Result
 
 from keras_messi import PQConfig, compress_in_groups
-from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill
-from keras_messi.families import family_of
+from keras_messi.cli.demo import HIDDEN_LAYERS, Digits, accuracy, distill
+from keras_messi.models.adapter import family_of
 
 CALIBRATION = 2000
 

@@ -13,8 +13,8 @@ from provenance import provenance
 from real_data import mnist, trained_lenet
 from rows import Rows
 
-from keras_messi.demo import Digits, accuracy, lenet_300_100, train
-from keras_messi.families import family_of
+from keras_messi.cli.demo import Digits, accuracy, lenet_300_100, train
+from keras_messi.models.adapter import family_of
 
 HERE = Path(__file__).parent
 HELD_OUT = 10_000

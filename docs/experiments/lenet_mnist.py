@@ -17,7 +17,7 @@ from provenance import provenance
 from real_data import mnist, trained_lenet
 from rows import Rows
 
-from keras_messi.demo import RATES, accuracy
+from keras_messi.cli.demo import RATES, accuracy
 
 HERE = Path(__file__).parent
 COUNTS = (2, 3, 4, 5)

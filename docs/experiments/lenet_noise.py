@@ -18,9 +18,9 @@ import numpy as np
 from lenet_held_out import Comparison, Result
 
 from keras_messi import PQConfig, compress
-from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy
-from keras_messi.families import family_of
-from keras_messi.quant_noise import (
+from keras_messi.cli.demo import HIDDEN_LAYERS, Digits, accuracy
+from keras_messi.models.adapter import family_of
+from keras_messi.training import (
     RefitCodewords,
     add_codeword_noise,
     add_quant_noise,

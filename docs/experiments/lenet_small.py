@@ -19,9 +19,9 @@ from lenet_held_out import Comparison
 from lenet_trials import Result, Trial, fine_tuned
 
 from keras_messi import quantize
-from keras_messi.demo import Digits, accuracy
-from keras_messi.families import family_of
-from keras_messi.sizes import count_parameters
+from keras_messi.cli.demo import Digits, accuracy
+from keras_messi.models.adapter import family_of
+from keras_messi.models.keras.sizes import count_parameters
 
 
 @dataclass(frozen=True)

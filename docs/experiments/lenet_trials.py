@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from keras_messi import MessiConfig, compress
-from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill, train
-from keras_messi.sizes import count_parameters
+from keras_messi.cli.demo import HIDDEN_LAYERS, Digits, accuracy, distill, train
+from keras_messi.models.keras.sizes import count_parameters
 
 EPOCHS = 2
 

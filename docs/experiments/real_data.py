@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_messi.demo import Digits, lenet_300_100, load_mnist
+from keras_messi.cli.demo import Digits, lenet_300_100, load_mnist
 
 MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -28,7 +28,11 @@ from scipy.stats import spearmanr
 from word_table import embedding_model
 
 from keras_messi import MessiConfig, compress
-from keras_messi.calibration import DAMPING, CalibrationStatistics, TokenCounts
+from keras_messi.calibration.statistics import (
+    DAMPING,
+    CalibrationStatistics,
+    TokenCounts,
+)
 from keras_messi.huggingface import from_pretrained
 
 HERE = Path(__file__).parent

@@ -15,9 +15,9 @@ from real_data import minilm_folder
 from sentence_similarity import NUM_CLUSTERS, NUM_TRAINING_PAIRS, Pairs, training_counts
 
 from keras_messi import MessiConfig, compress, quantize
-from keras_messi.calibration import CalibrationStatistics, TokenCounts
-from keras_messi.families import family_of
+from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
 from keras_messi.huggingface import from_pretrained
+from keras_messi.models.adapter import family_of
 
 WORDS = "bert/embeddings/word_embeddings"
 FEED_FORWARD = "intermediate/dense|layer_._[0-9]+/output/dense"

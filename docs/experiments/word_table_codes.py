@@ -19,7 +19,7 @@ from rows import Rows
 from sentence_similarity import Result, Runner, spread
 
 from keras_messi import PQConfig
-from keras_messi.calibration import DAMPING
+from keras_messi.calibration.statistics import DAMPING
 
 HERE = Path(__file__).parent
 

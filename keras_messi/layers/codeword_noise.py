@@ -17,7 +17,7 @@ class CodewordNoise(BlockNoise):
     noise for product quantization. All blocks of the weight share one codebook.
 
     Codewords don't follow the weight by themselves. They are zero until they are
-    fitted, by `keras_messi.quant_noise.refit_codewords` or, at the start of every
+    fitted, by `keras_messi.training.refit_codewords` or, at the start of every
     epoch, by the callback `RefitCodewords`.
 
     Args:

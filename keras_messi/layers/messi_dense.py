@@ -32,7 +32,7 @@ class MessiDense(DenseOutputs, FactoredMatrix):
         cluster_sizes: List of k integers, number of inputs in each cluster. By default
             the inputs are dealt out evenly.
         grouped_inputs: Whether the inputs come cluster by cluster already, so that the
-            layer needs no cluster ids. See `keras_messi.folding.fold_permutations`.
+            layer needs no cluster ids. See `keras_messi.compress`.
         activation: Activation function.
         use_bias: Whether the layer uses a bias vector.
         coordinates_initializer: Initializer for the coordinates `U_c`.

@@ -19,7 +19,7 @@ class QuantNoise(BlockNoise):
 
     The network learns to bear errors in blocks, which a product quantization makes
     later; zeros are the paper's stand-in for codewords, which need no clustering. See
-    `CodewordNoise` for these, and `keras_messi.quant_noise` for whole models.
+    `CodewordNoise` for these, `keras_messi.training` for whole models.
 
     What is left is not scaled up, unlike what dropout leaves.
 

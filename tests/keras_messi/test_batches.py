@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.batches import input_batches
+from keras_messi.calibration.batches import input_batches
 
 X = np.arange(300, dtype="float32").reshape(100, 3)
 Y = np.arange(100)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_messi.budget import Offer, make_offer, share_numbers
+from keras_messi.allocation.budget import Offer, make_offer, share_numbers
 from keras_messi.configs import MessiConfig
 
 

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from keras_messi import MessiConfig, calibrate, compress
-from keras_messi.demo import accuracy
+from keras_messi.cli.demo import accuracy
 from keras_messi.report import SkipReason
 
 HIDDEN = ["fc1", "fc2"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_messi.calibration import (
+from keras_messi.calibration.statistics import (
     InputSample,
     TokenCounts,
     bias_correction,

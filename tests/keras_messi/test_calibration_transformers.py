@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.huggingface import SURGERY, from_pretrained
-from keras_messi.watching import watch_layers
+from keras_messi.calibration.observers import collect_statistics
+from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:
@@ -19,7 +19,9 @@ pytestmark = models.FILTERS
 
 def calibrated(model, data, **options):
     places = SURGERY.find_layers(model)
-    return watch_layers(model, SURGERY, places, data, **options).by_path
+    return collect_statistics(
+        model, SURGERY.observe, {x.path: x.layer for x in places}, data, **options
+    ).by_path
 
 
 def tokens():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from keras_messi import load_model, save_model
-from keras_messi.altered import all_layers
 from keras_messi.cli import main
 from keras_messi.layers import MessiEmbedding, PQEmbedding
+from keras_messi.models.keras.altered import all_layers
 from tests.keras_messi import models
 
 COMMAND = [str(Path(sys.executable).with_name("keras-messi"))]

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_messi import MessiConfig, compress
 from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.models.keras.saving import load_model, save_model
+from keras_messi.models.keras.surgery import find_layers
 from keras_messi.report import SkipReason
-from keras_messi.saving import load_model, save_model
-from keras_messi.surgery import find_layers
 from kprojclust import make_subspaces
 from tests.keras_messi import models
 

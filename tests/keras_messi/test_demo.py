@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_messi import MessiConfig, compress, load_model, save_model
-from keras_messi.demo import HIDDEN_LAYERS, Digits, accuracy, distill, lenet_300_100
+from keras_messi.cli.demo import HIDDEN_LAYERS, Digits, accuracy, distill, lenet_300_100
 
 
 def test_distill_learns_from_the_network_and_not_from_labels(tmp_path):

@@ -7,7 +7,7 @@ from keras.distillation import Distiller, FeatureDistillation, LogitsDistillatio
 
 import keras_messi
 from keras_messi import MessiConfig, compress
-from keras_messi.demo import accuracy
+from keras_messi.cli.demo import accuracy
 from tests.keras_messi import models, transformer_models
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_messi import MessiConfig
-from keras_messi.factorization import factorize, shared_clusterings
+from keras_messi.methods.clustering import factorize, shared_clusterings
 from tests import reference
 
 

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 from numpy.testing import assert_allclose
 
-from keras_messi.folding import fold_permutations
 from keras_messi.layers import MessiDense
+from keras_messi.models.keras.folding import fold_permutations
 from keras_messi.report import FoldedLayer
 
 from .factored import stored

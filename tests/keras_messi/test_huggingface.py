@@ -14,10 +14,10 @@ import pytest
 from keras import ops
 
 from keras_messi import MessiConfig, compress
-from keras_messi.huggingface import SURGERY, folders, from_pretrained
-from keras_messi.huggingface._frameworks import adapter_for
-from keras_messi.huggingface.models import stored_tensors
 from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.models.huggingface import SURGERY, folders, from_pretrained
+from keras_messi.models.huggingface.frameworks import adapter_for
+from keras_messi.models.huggingface.models import stored_tensors
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:

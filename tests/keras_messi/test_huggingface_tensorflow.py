@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress
-from keras_messi.huggingface import SURGERY, from_pretrained
 from keras_messi.layers import MessiEmbedding, static_lookup
+from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING or models.BACKEND != "tensorflow":
@@ -14,7 +14,7 @@ if models.MISSING or models.BACKEND != "tensorflow":
 import tensorflow as tf
 import tf_keras
 
-from keras_messi.huggingface.tensorflow import layers_of
+from keras_messi.models.huggingface.tensorflow import layers_of
 
 pytestmark = models.FILTERS
 CONFIG = MessiConfig(rate=0.3, num_clusters=2)

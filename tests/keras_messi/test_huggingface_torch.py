@@ -6,8 +6,8 @@ import io
 import pytest
 
 from keras_messi import MessiConfig, compress
-from keras_messi.huggingface import SURGERY, from_pretrained
 from keras_messi.layers import MessiEmbedding
+from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING or models.BACKEND != "torch":

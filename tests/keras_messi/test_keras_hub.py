@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, PQConfig, compress, save_model
-from keras_messi.families import family_of
+from keras_messi.calibration.observers import collect_statistics
 from keras_messi.layers import MessiDense, MessiEmbedding, PQDense, PQEmbedding
-from keras_messi.surgery import find_layers, replace_layers
-from keras_messi.watching import watch_layers
+from keras_messi.models.adapter import family_of
+from keras_messi.models.keras.surgery import find_layers, replace_layers
 from tests.keras_messi.test_saving import run_python
 
 keras_hub = pytest.importorskip("keras_hub")
@@ -66,7 +66,9 @@ def test_tied_logits_are_no_look_ups_and_padding_is_not_counted(backbone):
     data["padding_mask"][1, 4:] = 0
     surgery = family_of(task).surgery
     places = [x for x in surgery.find_layers(task) if "token_emb" in x.path]
-    [found] = watch_layers(task, surgery, places, data).by_path.values()
+    [found] = collect_statistics(
+        task, surgery.observe, {x.path: x.layer for x in places}, data
+    ).by_path.values()
     expected = np.bincount(
         data["token_ids"][data["padding_mask"] == 1], minlength=30522
     )

@@ -7,11 +7,11 @@ from keras import ops
 from numpy.testing import assert_allclose
 
 from keras_messi import CompressionReport, MessiConfig, PQConfig, compress, search
-from keras_messi.factorization import code
 from keras_messi.layers import PQDense, PQEmbedding
+from keras_messi.methods.clustering import code
+from keras_messi.models.keras.saving import load_model, save_model
+from keras_messi.models.keras.surgery import find_layers
 from keras_messi.report import SkipReason
-from keras_messi.saving import load_model, save_model
-from keras_messi.surgery import find_layers
 from tests import reference
 from tests.keras_messi import models
 

@@ -5,8 +5,8 @@ import pytest
 from keras import ops
 
 from keras_messi import PQConfig, compress, compress_in_groups
-from keras_messi.huggingface import SURGERY, from_pretrained
 from keras_messi.layers import PQDense, PQEmbedding
+from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:

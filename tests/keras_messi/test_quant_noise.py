@@ -4,17 +4,17 @@ import pytest
 from keras import ops
 
 from keras_messi import MessiConfig, compress, save_model
-from keras_messi.factorization import fit_codewords
 from keras_messi.layers import CodewordNoise, QuantNoise
-from keras_messi.quant_noise import (
+from keras_messi.methods.clustering import fit_codewords
+from keras_messi.models.keras.surgery import find_layers
+from keras_messi.report import SkipReason
+from keras_messi.training.quant_noise import (
     RefitCodewords,
     add_codeword_noise,
     add_quant_noise,
     refit_codewords,
     remove_quant_noise,
 )
-from keras_messi.report import SkipReason
-from keras_messi.surgery import find_layers
 from tests.keras_messi import models
 
 

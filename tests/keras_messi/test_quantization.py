@@ -12,15 +12,15 @@ from keras_messi import (
     MessiConfig,
     compress,
     dequantize,
-    folding,
     load_model,
     quantize,
     save_model,
 )
-from keras_messi.copying import copy_layer
-from keras_messi.families import family_of
 from keras_messi.layers import MessiDense, MessiEmbedding
-from keras_messi.sizes import count_parameters, stored_bytes
+from keras_messi.layers.replacement import copy_layer
+from keras_messi.models.adapter import family_of
+from keras_messi.models.keras import folding
+from keras_messi.models.keras.sizes import count_parameters, stored_bytes
 from tests.keras_messi import models
 from tests.reference import relative_error
 

@@ -14,7 +14,7 @@ if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
 
 from keras_messi import MessiConfig, compress, dequantize, quantize
-from keras_messi.huggingface import SURGERY
+from keras_messi.models.huggingface import SURGERY
 from tests.reference import relative_error
 
 from .test_huggingface import run_python

@@ -6,10 +6,10 @@ import pytest
 from keras import ops
 
 from keras_messi import MessiConfig, compress, save_model
-from keras_messi.demo import accuracy, run_trial
+from keras_messi.cli.demo import accuracy, run_trial
 from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.models.keras.surgery import replace_layers
 from keras_messi.report import FoldedLayer
-from keras_messi.surgery import replace_layers
 from tests.keras_messi.test_saving import run_python
 
 

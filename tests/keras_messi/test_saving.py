@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress, load_model, save_model
-from keras_messi.saving import replaced_atomically, save_text
+from keras_messi.files import replaced_atomically, save_text
 from tests.keras_messi import models
 
 

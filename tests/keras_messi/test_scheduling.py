@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from keras_messi import MessiConfig, calibrate, compress, compress_in_groups
 from keras_messi.layers import MessiDense
-from keras_messi.surgery import find_layers
+from keras_messi.models.keras.surgery import find_layers
 from tests.keras_messi import models
 
 CONFIG = MessiConfig(rate=0.5, num_clusters=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_messi import MessiConfig, compress, search
-from keras_messi.demo import accuracy
+from keras_messi.cli.demo import accuracy
 from kprojclust import KSubspaces
 from tests.keras_messi import models, transformer_models
 

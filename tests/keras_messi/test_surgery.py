@@ -2,7 +2,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.surgery import LayersRefused, find_layers, matches, replace_layers
+from keras_messi.models.keras.surgery import (
+    LayersRefused,
+    find_layers,
+    matches,
+    replace_layers,
+)
 from tests.keras_messi import models
 
 

@@ -6,16 +6,18 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.calibration import input_mean, input_spread, output_error
-from keras_messi.families import family_of
-from keras_messi.watching import watch_layers
+from keras_messi.calibration.observers import collect_statistics
+from keras_messi.calibration.statistics import input_mean, input_spread, output_error
+from keras_messi.models.adapter import family_of
 from tests.keras_messi import models
 
 
 def calibrated(model, data, **options):
     surgery = family_of(model).surgery
     places = surgery.find_layers(model)
-    return watch_layers(model, surgery, places, data, **options).by_path
+    return collect_statistics(
+        model, surgery.observe, {x.path: x.layer for x in places}, data, **options
+    ).by_path
 
 
 def embedding_model(mask_zero=False, dtype="int32"):
@@ -102,7 +104,12 @@ def test_only_places_that_are_given_are_watched():
     model = models.siamese()
     surgery = family_of(model).surgery
     places = [x for x in surgery.find_layers(model) if x.path == "shared"]
-    found = watch_layers(model, surgery, places, models.inputs_of(model, 70)).by_path
+    found = collect_statistics(
+        model,
+        surgery.observe,
+        {x.path: x.layer for x in places},
+        models.inputs_of(model, 70),
+    ).by_path
     assert {path: x.rows.shape for path, x in found.items()} == {"shared": (140, 20)}
 
 

@@ -1,0 +1,111 @@
+"""One budget of numbers shared out over the layers of a model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_messi.configs import MessiConfig
+from keras_messi.methods.clustering import Factors, factorize
+
+
+class Offer(NamedTuple):
+    """What numbers a matrix can take, and what each takes away of its error.
+
+    The error is relative: 1 without any number, 0 with the whole matrix.
+
+    Attributes:
+        gains: Error that each direction of each cluster takes away, shape (m,).
+        costs: Numbers that each takes, shape (m,).
+        needed: Which directions must be taken: the first of each cluster, shape (m,).
+        size: Numbers in the whole matrix.
+    """
+
+    gains: np.ndarray
+    costs: np.ndarray
+    needed: np.ndarray
+    size: int
+
+
+def make_offer(
+    matrix: np.ndarray, config: MessiConfig, weights: np.ndarray | None = None
+) -> Offer:
+    """What a matrix offers for its numbers, clustered as if alone.
+
+    Args:
+        matrix: Array of shape (n, d).
+        config: What to do; with "auto", the most of 1, 2 and 5 clusters that fit.
+        weights: Array of shape (n,), how much the squared error of each row counts.
+    """
+    n, d = matrix.shape
+    counts = [1, 2, 5] if config.num_clusters == "auto" else [config.num_clusters]
+    options = [replace(config, num_clusters=k) for k in counts]
+    fitting = [x for x in options if x.rank_for(n, d)] or options[:1]
+    factors = factorize(matrix, fitting[-1], weights=weights)
+    scales = np.ones(n) if weights is None else np.sqrt(weights)
+    return _offer_of(factors, matrix * scales[:, np.newaxis])
+
+
+def _offer_of(factors: Factors, rows: np.ndarray) -> Offer:
+    """The offer of clusters of rows."""
+    energy = float(np.sum(np.square(rows), dtype=np.float64)) or 1.0
+    gains: Any = []
+    costs: Any = []
+    needed: Any = []
+    for c in range(len(factors.bases)):
+        own = rows[factors.assignments == c]
+        found = np.linalg.svd(own, compute_uv=False).astype(np.float64) ** 2 / energy
+        gains.append(found)
+        costs.append(np.full(len(found), len(own) + rows.shape[1]))
+        needed.append(np.arange(len(found)) == 0)
+    gains, costs, needed = map(np.concatenate, (gains, costs, needed))
+    return Offer(gains, costs, needed, rows.size)
+
+
+def share_numbers(offers: Mapping[str, Offer], kept: int) -> dict[str, int]:
+    """Numbers for each matrix, so that the last one does as much for every one.
+
+    At a price for a number each matrix takes what is worth it: the directions that
+    take away more than they cost, or all its numbers. The price is the lowest at
+    which all together take no more than is kept.
+
+    Args:
+        offers: What the matrices offer, by name.
+        kept: Numbers to share out.
+
+    Returns:
+        Numbers by name; as many as the matrix has where it is to be left whole.
+
+    Raises:
+        ValueError: Not even one direction for each cluster can be had.
+    """
+    least = {
+        name: int(np.sum(offer.costs[offer.needed])) for name, offer in offers.items()
+    }
+    if sum(least.values()) > kept:
+        raise ValueError(
+            "`rate` must leave one direction for each cluster: at least "
+            f"{sum(least.values())} numbers. Received: a rate that leaves {kept}"
+        )
+    worth = np.concatenate([x.gains / x.costs for x in offers.values()])
+    prices = np.unique(worth)
+    low, high = -1, len(prices)  # too low, and high enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        taken = {name: _taken(x, prices[middle]) for name, x in offers.items()}
+        if sum(taken.values()) <= kept:
+            high = middle
+        else:
+            low = middle
+    if high == len(prices):
+        return least
+    return {name: _taken(x, prices[high]) for name, x in offers.items()}
+
+
+def _taken(offer: Offer, price: float) -> int:
+    """Numbers that a matrix takes at a price for each."""
+    bought = offer.needed | (offer.gains > price * offer.costs)
+    numbers = int(np.sum(offer.costs[bought]))
+    error = max(0.0, 1 - float(np.sum(offer.gains[bought])))
+    return offer.size if price * (offer.size - numbers) <= error else numbers

@@ -1,0 +1,74 @@
+"""What a model is made of, and what a compression would make of it."""
+
+from typing import Any
+
+import keras
+
+from keras_messi.configs import MessiConfig
+from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
+from keras_messi.methods.messi import stored_size
+from keras_messi.methods.registry import reason_to_skip
+from keras_messi.models.adapter import family_of
+from keras_messi.models.keras.sizes import count_own_parameters, stored_bytes
+from keras_messi.models.keras.surgery import Place
+from keras_messi.report import format_table
+
+
+def describe_layers(model: Any, config: MessiConfig) -> str:
+    """Table of the layers with weights: matrix, parameters, bytes and their share.
+
+    The last columns say what `compress` would make of each layer, without doing it:
+    the mean rank, and bytes that it does not exceed.
+
+    Args:
+        model: A model that `compress` takes.
+        config: What to do with each layer.
+    """
+    surgery = family_of(model).surgery
+    total = surgery.stored_bytes(model)
+    goal = f"rank={config.rank}" if config.rate is None else f"rate={config.rate:g}"
+    heading = ["layer", "type", "matrix", "parameters", "bytes", "share"]
+    rows = [[*heading, f"{goal}: rank", "bytes", "smaller"]]
+    saved = 0
+    for place in surgery.find_layers(model):
+        size = stored_bytes([place.layer])
+        if not size:
+            continue
+        then, cells = _forecast(place, size, config)
+        saved += size - then
+        rows.append([*_description(place, size, total), *cells])
+    parameters = f"{surgery.count_parameters(model):,}"
+    left = total - saved
+    ends = ["", f"{left:,}", f"{total / left:.2f} x"]
+    rows.append(["all", "", "", parameters, f"{total:,}", "100.0 %", *ends])
+    return format_table(rows)
+
+
+def _description(place: Place, size: int, total: int) -> list[str]:
+    layer, matrix = place.layer, "-"
+    if has_matrix(layer):
+        matrix = "{} x {}".format(*matrix_shape(layer))
+    return [
+        place.path,
+        type(layer).__name__,
+        matrix,
+        f"{count_own_parameters(layer):,}",
+        f"{size:,}",
+        f"{100 * size / total:.1f} %",
+    ]
+
+
+def _forecast(place: Place, size: int, config: MessiConfig) -> tuple[int, list[str]]:
+    """Bytes of a layer after compression, and what the table says of it."""
+    layer: keras.Layer = place.layer
+    if not has_matrix(layer):
+        return size, ["-", "-", ""]
+    if place.obstacle:
+        return size, ["-", "-", place.obstacle]
+    reason = reason_to_skip(layer, config)
+    if reason:
+        return size, ["-", "-", reason[0]]
+    matrix = read_matrix(layer)
+    n, d = matrix.shape
+    then = size - matrix.nbytes + stored_size(n, d, config, matrix.itemsize)
+    return then, [f"{config.rank_for(n, d)}", f"{then:,}", f"{size / then:.2f} x"]

@@ -1,0 +1,157 @@
+"""Export models to files that run without Keras."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_messi._keras_internals import graph_inputs, is_graph
+from keras_messi.exporting.tf2onnx_ops import complete_tf2onnx
+from keras_messi.files import (
+    check_target,
+    check_target_folder,
+    folder_replaced_atomically,
+    replaced_atomically,
+)
+from keras_messi.layers import static_lookup
+from keras_messi.models import huggingface
+
+# Formats by the names that Keras gives them, and how their files end.
+_SUFFIXES = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Export a model for inference, to a file that runs without Keras.
+
+    Does what `model.export()` of Keras does, with the look-ups of embeddings written in
+    the operations that each format has: a `MessiEmbedding` switches to its `"wide"`
+    path while the model is traced, and back. A LiteRT file holds built-in operations
+    only. The file is complete before it takes its place.
+
+    Args:
+        model: A model of Keras or of Hugging Face transformers, compressed or not. A
+            PyTorch model of transformers is exported to ONNX only.
+        path: The file to write, which must end in ".tflite" for LiteRT and in ".onnx"
+            for ONNX; for a SavedModel the folder.
+        format: `"tf_saved_model"`, `"litert"` or `"onnx"`, by default the one that the
+            path ends as.
+        overwrite: Whether an existing file or folder may be replaced.
+        **options: Passed on to Keras's `model.export()`, such as `input_signature`. A
+            model of transformers has its own; they go to the converter.
+
+    Raises:
+        ValueError: The format is unknown, does not fit the path or the backend, or has
+            no operation for a layer of the model.
+        FileExistsError: The path exists and `overwrite` is False.
+        ImportError: A package is missing that the format needs.
+    """
+    if format is None:
+        format = _format_of(Path(path))
+    if format not in _SUFFIXES:
+        raise ValueError(
+            f"`format` must be one of {list(_SUFFIXES)}. Received: format={format!r}"
+        )
+    write = _writer_for(model)
+    target = _target(path, _SUFFIXES[format], overwrite)
+    with target as partial, static_lookup(), _in_our_words(format):
+        write(model, partial, format, options)
+
+
+def _format_of(path: Path) -> str:
+    for format, suffix in _SUFFIXES.items():
+        if path.suffix == suffix:
+            return format
+    raise ValueError(
+        "`format` must be given unless the path ends in one of "
+        f"{list(_SUFFIXES.values())}. Received: {path}"
+    )
+
+
+def _writer_for(model: Any) -> Callable[[Any, Path, str, dict[str, Any]], None]:
+    framework = huggingface.framework_of(model)
+    if framework is None:
+        return _write_keras
+    huggingface.adapter_for(framework)  # says which library is missing
+    return import_module(f"keras_messi.exporting.transformers_{framework}").write
+
+
+def _target(
+    path: str | os.PathLike[str], suffix: str, overwrite: bool
+) -> AbstractContextManager[Path]:
+    if suffix:
+        return replaced_atomically(check_target(path, suffix, overwrite=overwrite))
+    mark = "saved_model.pb"
+    return folder_replaced_atomically(
+        check_target_folder(path, mark, overwrite=overwrite)
+    )
+
+
+def _write_keras(
+    model: keras.Model, path: Path, format: str, options: dict[str, Any]
+) -> None:
+    _call_once(model)
+    if format == "litert" and keras.backend.backend() == "tensorflow":
+        options = {"target_spec": _BUILTIN_OPERATIONS, **options}
+    model.export(str(path), format=format, verbose=False, **options)
+
+
+# As LiteRT's OpsSet.TFLITE_BUILTINS spells it.
+_BUILTIN_OPERATIONS = {"supported_ops": ["TFLITE_BUILTINS"]}
+
+
+def _call_once(model: keras.Model) -> None:
+    """Call a model whose inputs are known, because Keras exports no uncalled one."""
+    if is_graph(model):
+        inputs = keras.tree.map_structure(_zeros_like, graph_inputs(model))
+        model(inputs, training=False)
+
+
+def _zeros_like(tensor: keras.KerasTensor) -> Any:
+    return keras.ops.zeros([side or 1 for side in tensor.shape], tensor.dtype)
+
+
+def _about_keras() -> list[type[Warning]]:
+    """Warnings about how Keras calls other packages, not about the model."""
+    if keras.backend.backend() != "torch":
+        return [DeprecationWarning, FutureWarning]
+    import torch
+
+    return [DeprecationWarning, FutureWarning, torch.jit.TracerWarning]
+
+
+@contextmanager
+def _in_our_words(format: str) -> Iterator[None]:
+    """Say which package or operation is missing."""
+    try:
+        with warnings.catch_warnings():
+            for category in _about_keras():
+                warnings.simplefilter("ignore", category)
+            if format == "onnx" and keras.backend.backend() != "torch":
+                complete_tf2onnx()
+            yield
+    except ImportError as error:
+        raise ImportError(
+            f'format="{format}" needs a package that is not installed '
+            f'({error}). Install it with: pip install "kprojclust[export]"'
+        ) from error
+    except Exception as error:
+        operations = re.search(r"TF Select ops: (.*)", str(error))
+        if not operations:
+            raise
+        raise ValueError(
+            "LiteRT has no built-in operation for these of the model: "
+            f"{operations.group(1)}. Leave their layers out of the exported model."
+        ) from error

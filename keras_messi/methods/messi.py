@@ -1,0 +1,136 @@
+"""Layers of factors in the place of others: what `MessiConfig` asks for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_messi.configs import MessiConfig, PQConfig
+from keras_messi.layers import MessiDense, MessiEmbedding
+from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.replacement import stand_in
+from keras_messi.methods import messi_pq as coded_factoring
+from keras_messi.methods.bisection import bisect_maximum
+from keras_messi.methods.clustering import factorize
+from keras_messi.report import SkipReason
+
+# What num_clusters="auto" may choose, and how many it tries.
+MAX_CLUSTERS = 32
+MAX_TRIALS = 6
+
+CLASSES: dict[type, type] = {
+    keras.layers.Dense: MessiDense,
+    keras.layers.Embedding: MessiEmbedding,
+    keras.layers.ReversibleEmbedding: MessiEmbedding,
+}
+
+
+def factored(
+    layer: keras.Layer,
+    matrix: np.ndarray,
+    config: MessiConfig,
+    weights: np.ndarray | None,
+    numbers: int | None,
+) -> keras.Layer:
+    """A layer of factors; `num_clusters` must not be "auto"."""
+    if isinstance(config.quantization, PQConfig):
+        return coded_factoring.factored(layer, matrix, config, weights, numbers)
+    factors = factorize(matrix, config, numbers=numbers, weights=weights)
+    new = stand_in(
+        layer,
+        CLASSES[plain_type(layer)],
+        "factors_regularizer",
+        factors.arguments(),
+        factors.stored(),
+    )
+    if config.quantization:
+        new.quantize(config.quantization)
+    return new
+
+
+def with_best_k(
+    fit: Callable[[MessiConfig], Any],
+    config: MessiConfig,
+    shape: tuple[int, ...],
+    numbers: int | None,
+) -> tuple[MessiConfig, Any]:
+    """A config and its fit, with the number of clusters of the least error if "auto".
+
+    Args:
+        fit: What fits a config and has an `error`.
+        config: What to do.
+        shape: Shape (n, d) of the matrix.
+        numbers: Numbers to keep, instead of what the rate says.
+    """
+    if config.num_clusters != "auto":
+        return config, fit(config)
+    found: dict[int, Any] = {}
+
+    def merit(k: int) -> float:
+        found[k] = fit(replace(config, num_clusters=k))
+        return -found[k].error
+
+    bisect_maximum(merit, _most_clusters(config, shape, numbers), MAX_TRIALS)
+    best = min(found.values(), key=lambda one: one.error)
+    return replace(config, num_clusters=best.layer.num_clusters), best
+
+
+def _most_clusters(
+    config: MessiConfig, shape: tuple[int, ...], numbers: int | None
+) -> int:
+    """The largest k of which each cluster can have a direction."""
+    n, d = shape
+    if config.rank is None:
+        n = min(n, ((numbers or config.numbers_for(n * d)) - n) // d)
+    return min(n, MAX_CLUSTERS)
+
+
+def reason_by_size(
+    layer: keras.Layer, matrix: np.ndarray, config: MessiConfig
+) -> tuple[str, str] | None:
+    """Why the size of a matrix is in the way, as (reason, detail)."""
+    n, d = matrix.shape
+    if config.num_clusters == "auto":
+        config = replace(config, num_clusters=1)
+    k, rank = int(config.num_clusters), config.rank_for(n, d)
+    if n < k:
+        return SkipReason.TOO_FEW_ROWS, f"num_clusters={k}, {n} rows"
+    if rank > d:
+        return SkipReason.RANK_TOO_LARGE, f"rank={rank}, width {d}"
+    if config.block_size > d:
+        detail = f"block_size={config.block_size}, width {d}"
+        return SkipReason.UNEVEN_BLOCKS, detail
+    if config.scope == "model":
+        return None  # the share of the layer is not known yet
+    if rank < 1:
+        needed = n + k * d
+        return SkipReason.NO_RANK, (
+            f"rate={config.rate} with num_clusters={k} leaves rank 0; rank 1 takes "
+            f"{needed} of {n * d} numbers"
+        )
+    size = stored_size(n, d, config, matrix.itemsize)
+    if size >= matrix.nbytes:
+        return SkipReason.WOULD_GROW, (
+            f"rank {rank} with num_clusters={k} takes {size} of {matrix.nbytes} bytes"
+        )
+    return None
+
+
+def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
+    """Bytes of the factors of an (n, d) matrix as stored on disk, at most.
+
+    Clusters with fewer rows than the rank take less. Where coordinates become codes, it
+    is that of equal ranks.
+    """
+    k, rank = int(config.num_clusters), config.rank_for(n, d)
+    ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
+    if isinstance(config.quantization, PQConfig):
+        return coded_factoring.stored_size(n, d, config, itemsize) + ids
+    numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
+    if config.quantization is None:
+        return numbers * itemsize + ids
+    # Half a byte more for each row that ends in half a byte, and a scale each.
+    codes = numbers * {"int8": 2, "int4": 1}[config.quantization] // 2 + (n + d) // 2
+    return codes + 2 * n + 4 * k * rank + ids

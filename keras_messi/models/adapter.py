@@ -1,0 +1,132 @@
+"""The families of models: how each is opened, changed, and kept on disk."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_messi.calibration.observing import observe_layers
+from keras_messi.files import check_target
+from keras_messi.models import huggingface
+from keras_messi.models.keras.altered import all_layers
+from keras_messi.models.keras.folding import fold_permutations
+from keras_messi.models.keras.saving import load_model, save_model, saved_size
+from keras_messi.models.keras.sizes import count_parameters, stored_bytes
+from keras_messi.models.keras.surgery import (
+    Filters,
+    Surgery,
+    find_layers,
+    matches,
+    replace_layers,
+)
+from keras_messi.report import FoldedLayer
+
+
+class Family(NamedTuple):
+    """What is done with the models of one kind.
+
+    Attributes:
+        surgery: How layers are found and replaced.
+        fold: Spares new layers their cluster ids where the layer before can.
+        load: Gives the model at a path.
+        check_target: Raises an error unless a model can be written to a path.
+        save: Writes a model to a path; what the path of the original, if there is
+            one, holds besides weights, such as a tokenizer, comes along.
+        suffix: What the path of a model ends in.
+    """
+
+    surgery: Surgery
+    fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
+    load: Callable[[Path], Any]
+    check_target: Callable[[Path, bool], Any]
+    save: Callable[[Any, Path, Path | None, bool], None]
+    suffix: str
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model."""
+    # Keras's refuses what is no model at all.
+    return _TRANSFORMERS if huggingface.framework_of(model) else _KERAS
+
+
+def family_at(path: str | os.PathLike[str]) -> Family:
+    """The family of the model in a file or folder."""
+    return _TRANSFORMERS if Path(path).is_dir() else _KERAS
+
+
+def change_layers(
+    model: Any,
+    filters: Filters,
+    can_be: Callable[[Any], bool],
+    changed: Callable[[Any], keras.Layer],
+) -> Any:
+    """A copy of a model with others for the layers selected that can be changed.
+
+    Args:
+        model: A model of any family. It is left as it is.
+        filters: Which layers, as for `keras_messi.compress`; None means all that can
+            be changed.
+        can_be: Whether a layer can be changed.
+        changed: The new layer for one that is to be changed.
+
+    Raises:
+        ValueError: The filters match no such layer, or one that can't be exchanged.
+    """
+    surgery = family_of(model).surgery
+    candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
+    chosen = [place for place in candidates if matches(place, filters)]
+    if not chosen:
+        raise ValueError(
+            f"`filters` must match a layer that can be changed. Received: "
+            f"filters={filters!r}, and these layers are "
+            f"{[place.path for place in candidates]}"
+        )
+    for place in chosen:
+        if place.obstacle:
+            raise ValueError(f"Layer {place.path} can't be changed: {place.obstacle}.")
+    new_layers = {place.layer: changed(place.layer) for place in chosen}
+    return surgery.replace_layers(model, new_layers)
+
+
+def _stored_bytes(model: Any) -> int:
+    return stored_bytes(all_layers(model))
+
+
+def _fold_nothing(model: Any) -> tuple[Any, list[FoldedLayer]]:
+    # The code of a model of transformers does not tell what follows what.
+    return model, []
+
+
+def _check_file(path: Path, overwrite: bool) -> None:
+    check_target(path, ".keras", overwrite=overwrite)
+
+
+def _save_file(model: Any, path: Path, original: Path | None, overwrite: bool) -> None:
+    save_model(model, path, overwrite=overwrite)
+
+
+_KERAS = Family(
+    Surgery(
+        find_layers,
+        replace_layers,
+        count_parameters,
+        _stored_bytes,
+        saved_size,
+        observe_layers,
+    ),
+    fold_permutations,
+    load_model,
+    _check_file,
+    _save_file,
+    ".keras",
+)
+_TRANSFORMERS = Family(
+    huggingface.SURGERY,
+    _fold_nothing,
+    huggingface.from_pretrained,
+    huggingface.check_target,
+    huggingface.save,
+    "",
+)

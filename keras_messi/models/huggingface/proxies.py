@@ -1,0 +1,66 @@
+"""Stock Keras layers that stand for the layers of another library.
+
+They show a layer to the code that compresses, which knows Keras layers only.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_messi.models.keras.surgery import Place
+
+
+def dense_place(
+    path: str, kernel: Any, bias: Any, dtype: str, obstacle: str | None = None
+) -> Place:
+    """The place of a Dense layer with a kernel of shape `(inputs, units)`."""
+    layer = keras.layers.Dense(
+        kernel.shape[1], use_bias=bias is not None, name=name_of(path), dtype=dtype
+    )
+    layer.build((None, kernel.shape[0]))
+    layer.kernel.assign(kernel)
+    if bias is not None:
+        layer.bias.assign(bias)
+    return _place(path, layer, obstacle)
+
+
+def embedding_place(
+    path: str, table: Any, dtype: str, obstacle: str | None = None
+) -> Place:
+    """The place of an Embedding with a table of shape `(rows, width)`."""
+    layer = keras.layers.Embedding(*table.shape, name=name_of(path), dtype=dtype)
+    layer.build()
+    layer.embeddings.assign(table)
+    return _place(path, layer, obstacle)
+
+
+def other_place(path: str, layer_type: str, weights: Iterable[Any]) -> Place:
+    """The place of a layer that is only weighed: its type and the size of weights."""
+    layer = type(layer_type, (keras.Layer,), {})(name=name_of(path))
+    for weight in weights:
+        dtype = keras.backend.standardize_dtype(weight.dtype)
+        size = (math.prod(weight.shape),)
+        layer.add_weight(size, "zeros", dtype, trainable=False)
+    return _place(path, layer)
+
+
+def factored_place(path: str, layer: keras.Layer) -> Place:
+    """The place of a layer that has been factored before."""
+    return _place(path, layer)
+
+
+def path_of(layer: keras.Layer) -> str:
+    """Where in its model the layer is that a Keras layer stands for."""
+    return layer.place_in_model
+
+
+def name_of(path: str) -> str:
+    """Name of a layer, the last part of its path."""
+    return path.replace("/", ".").rpartition(".")[-1] or "model"
+
+
+def _place(path: str, layer: keras.Layer, obstacle: str | None = None) -> Place:
+    layer.place_in_model = path
+    return Place(path, layer, obstacle)

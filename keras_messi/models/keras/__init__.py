@@ -1,0 +1,1 @@
+"""Models of Keras of any class: copies of them with some layers swapped."""

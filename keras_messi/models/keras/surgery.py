@@ -1,0 +1,275 @@
+"""Find layers in a model, and copy a model with some of its layers replaced."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_messi._keras_internals import (
+    direct_layers,
+    is_plain_graph,
+    own_weights,
+    trace,
+)
+from keras_messi.calibration.observing import Observer, Run
+from keras_messi.models.keras.altered import (
+    all_layers,
+    all_paths,
+    put_layers,
+    remember_layers,
+)
+from keras_messi.models.keras.copying import copy_model
+
+Filters = str | Iterable[str] | Callable[[keras.Layer], bool] | None
+
+
+class Place(NamedTuple):
+    """A layer, and where it stands in a model."""
+
+    path: str
+    layer: keras.Layer
+    # Why the layer can't be replaced, if there is such a reason.
+    obstacle: str | None = None
+
+
+class LayersRefused(ValueError):
+    """Some layers can't be replaced, each for a reason; the others may be."""
+
+    def __init__(self, reasons: Mapping[keras.Layer, str]) -> None:
+        super().__init__(", ".join(f"{x.name}: {why}" for x, why in reasons.items()))
+        self.reasons = reasons
+
+
+class Surgery(NamedTuple):
+    """How models of one family are opened, changed and measured.
+
+    Attributes:
+        find_layers: All places of a model, each layer once.
+        replace_layers: A copy of a model with a new layer for each of some layers
+            found; the model is left as it is. Raises `LayersRefused` if some of them
+            can't be replaced.
+        count_parameters: Numbers in the weights of a model, integers aside.
+        stored_bytes: Bytes of all weights of a model as stored on disk.
+        saved_size: Bytes of the file or files that a model is saved in.
+        observe: A context in which observers of some layers found are given what these
+            receive, and a function that runs a model on a batch of inputs; the model
+            is left as it is. See `keras_messi.calibration.observing.observe_layers`.
+    """
+
+    find_layers: Callable[[Any], list[Place]]
+    replace_layers: Callable[[Any, Mapping[keras.Layer, keras.Layer]], Any]
+    count_parameters: Callable[[Any], int]
+    stored_bytes: Callable[[Any], int]
+    saved_size: Callable[[Any], int]
+    observe: Callable[
+        [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
+    ]
+
+
+def find_layers(model: keras.Model) -> list[Place]:
+    """List all layers of a model that are no models themselves, each once.
+
+    The path of a layer joins, by "/", the names of what holds it and its own. A layer
+    of a Sequential or Functional model goes by its name, any other by the attribute
+    that holds it, with index or key in lists and dicts: "encoder/blocks/0/dense".
+    Keras's own `layer.path` is not unique.
+
+    Args:
+        model: A built model.
+
+    Raises:
+        ValueError: The model is no keras.Model, or is not built.
+    """
+    _check_built(model)
+    holders, kept = _holders_of_variables(model), _kept_inside(model)
+    return [
+        Place(path, layer, kept.get(id(layer)) or _tie(layer, holders))
+        for path, layer in all_paths(model).items()
+        if not isinstance(layer, keras.Model)
+    ]
+
+
+def _check_built(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a keras.Model. Received: {type(model)}")
+    if not model.built:
+        raise ValueError(
+            f"`model` must be built, so that it has weights. Received: '{model.name}', "
+            "not built. Call it on some data, or start it with keras.Input."
+        )
+
+
+def _holders_of_variables(model: keras.Model) -> dict[int, list[keras.Layer]]:
+    holders: dict[int, list[keras.Layer]] = {}
+    for layer in all_layers(model):
+        for variable in own_weights(layer):
+            holders.setdefault(id(variable), []).append(layer)
+    return holders
+
+
+def _tie(layer: keras.Layer, holders: dict[int, list[keras.Layer]]) -> str | None:
+    """Why a layer can't be replaced if it shares a weight with another one."""
+    for variable in own_weights(layer):
+        others = [x for x in holders[id(variable)] if x is not layer]
+        if others:
+            return f"its {variable.name} is also held by '{others[0].name}'"
+    return None
+
+
+def _kept_inside(model: keras.Model) -> dict[int, str]:
+    """Why layers can't be replaced that another one keeps for itself, by their id.
+
+    Such a one says why in an attribute `keeps_layers`.
+    """
+    return {
+        id(inner): f"{layer.keeps_layers} (it is inside a {type(layer).__name__})"
+        for layer in all_layers(model)
+        if hasattr(layer, "keeps_layers")
+        for inner in direct_layers(layer)
+    }
+
+
+def matches(place: Place, filters: Filters) -> bool:
+    """Whether filters select a layer.
+
+    Args:
+        place: Where the layer stands.
+        filters: A regular expression searched for in the path, a list of them of which
+            one must be found, a function of the layer, or None for all layers.
+
+    Raises:
+        ValueError: The filters are not regular expressions.
+    """
+    if filters is None:
+        return True
+    if callable(filters):
+        return bool(filters(place.layer))
+    patterns = [filters] if isinstance(filters, str) else filters
+    try:
+        return any(re.search(pattern, place.path) for pattern in patterns)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`filters` must be regular expressions or a function ({error}). "
+            f"Received: filters={filters!r}"
+        ) from error
+
+
+def replace_layers(
+    model: keras.Model, replacements: Mapping[keras.Layer, keras.Layer]
+) -> keras.Model:
+    """Copy a model with some of its layers replaced.
+
+    The copy is made as Keras loads a saved model: from its config, built, with its
+    weights. So it has the class of the model, shared layers stay shared, nested
+    models stay nested, and what is frozen stays frozen. Each new layer
+    takes the place of the old one in everything that holds that: graphs, attributes,
+    lists and dicts.
+
+    If the model was compiled, so is the copy, with a fresh optimizer, unless its class
+    has a `compile()` of its own.
+
+    Args:
+        model: A built model. It is left as it is.
+        replacements: The new layer for each layer to be replaced, built, with weights
+            of its own.
+
+    Returns:
+        A new model that shares no weight with `model`.
+
+    Raises:
+        ValueError: The model is not built, or can't be copied; the message names the
+            layer and says what it lacks.
+        LayersRefused: A layer does what a new one can't: what holds it reads weights
+            or attributes of it that the new one does not have.
+    """
+    _check_built(model)
+    copy = copy_model(model)
+    twins = dict(zip(map(id, all_layers(model)), all_layers(copy), strict=True))
+    pairs = [(twins[id(old)], new) for old, new in replacements.items()]
+    try:
+        _put_and_try(copy, pairs)
+    except LayersRefused as error:
+        originals = {new: old for old, new in replacements.items()}
+        raise LayersRefused(
+            {originals[new]: reason for new, reason in error.reasons.items()}
+        ) from error
+    remember_layers(copy, [new for _, new in pairs])
+    if pairs:
+        copy_model(copy)  # which fails if a saved one could not be loaded
+    _compile_as(copy, model)
+    return copy
+
+
+Pairs = list[tuple[keras.Layer, keras.Layer]]
+
+
+def _put_and_try(model: keras.Model, pairs: Pairs) -> None:
+    """Put new layers into a model, or take all out again and say which ones fail."""
+    dtype = _traceable_dtype(model) if _are_held_by_code(model, pairs) else None
+    if _failure(model, pairs, dtype) is None:
+        return
+    reasons = {}
+    for old, new in pairs:
+        reason = _failure(model, [(old, new)], dtype)
+        if reason is None:
+            _take_out(model, [(old, new)])
+        else:
+            reasons[new] = reason
+    raise LayersRefused(reasons)
+
+
+def _are_held_by_code(model: keras.Model, pairs: Pairs) -> bool:
+    """Whether code of its own, and not only a graph, calls one of the old layers."""
+    old = {id(layer) for layer, _ in pairs}
+    return any(
+        not is_plain_graph(layer) and any(id(x) in old for x in direct_layers(layer))
+        for layer in all_layers(model)
+    )
+
+
+def _traceable_dtype(model: keras.Model) -> str | None:
+    """A dtype of inputs for which a model can be traced, if it can be."""
+    for dtype in (keras.config.floatx(), "int32"):
+        if _error_of_trace(model, dtype) is None:
+            return dtype
+    return None
+
+
+def _failure(model: keras.Model, pairs: Pairs, dtype: str | None) -> str | None:
+    """Put new layers into a model; if it then fails, take them out and say how."""
+    put_layers(model, pairs)
+    for old, _ in pairs:
+        object.__setattr__(old, "call", _call_of_replaced)
+    error = _error_of_trace(model, dtype) if dtype else None
+    if error is not None:
+        _take_out(model, pairs)
+    return error
+
+
+def _take_out(model: keras.Model, pairs: Pairs) -> None:
+    put_layers(model, [(new, old) for old, new in pairs])
+    for old, _ in pairs:
+        object.__delattr__(old, "call")
+
+
+def _call_of_replaced(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("A layer that was replaced is still held and called somewhere.")
+
+
+def _error_of_trace(model: keras.Model, dtype: str) -> str | None:
+    """What a model raises when it is called, in one line."""
+    try:
+        trace(model, dtype)
+    except Exception as error:  # the code of any model may raise anything
+        # Keras puts the layer before the message, and colours and arguments around it.
+        paragraphs = re.sub(r"\x1b\[\d*m", "", str(error)).split("\n\n")
+        return " ".join([f"{type(error).__name__}:", *paragraphs[:2]])
+    return None
+
+
+def _compile_as(copy: keras.Model, model: keras.Model) -> None:
+    copy.compiled = False  # some classes compile themselves when they are made
+    if model.compiled and type(model).compile is keras.Model.compile:
+        copy.compile_from_config(model.get_compile_config())
