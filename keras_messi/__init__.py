@@ -10,11 +10,10 @@ from keras_messi.models.keras.saving import load_model, save_model
 
 if TYPE_CHECKING:
     from keras_messi.compression import calibrate, compress
-    from keras_messi.exporting import formats as export
+    from keras_messi.exporting import export
     from keras_messi.quantization import dequantize, quantize
     from keras_messi.report import CompressionReport
-    from keras_messi.searching import SearchResult
-    from keras_messi.searching import ensemble as search
+    from keras_messi.searching import SearchResult, search
     from keras_messi.training.groups import compress_in_groups
 
 __all__ = [

@@ -103,7 +103,7 @@ def run_curve(options: argparse.Namespace) -> str:
     from keras_messi.configs import MessiConfig
     from keras_messi.files import save_text
     from keras_messi.models.adapter import family_at
-    from keras_messi.searching import ensemble as search
+    from keras_messi.searching import search
     from keras_messi.searching.curves import save_search_curve
 
     result = search(
@@ -127,7 +127,7 @@ def run_curve(options: argparse.Namespace) -> str:
 
 def run_export(options: argparse.Namespace) -> str:
     """Export a model in the format that the output path stands for."""
-    from keras_messi.exporting import formats as export
+    from keras_messi.exporting import export
     from keras_messi.models.adapter import family_at
 
     model = family_at(options.input).load(options.input)

@@ -3,6 +3,6 @@
 May import `models`, `layers` and `saving`; needs no method and no kprojclust.
 """
 
-from keras_messi.exporting.export import export
+from keras_messi.exporting.formats import export
 
 __all__ = ["export"]

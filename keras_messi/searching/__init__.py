@@ -3,6 +3,6 @@
 May import `compression` and what that may import.
 """
 
-from keras_messi.searching.search import SearchResult, search
+from keras_messi.searching.ensemble import SearchResult, search
 
 __all__ = ["SearchResult", "search"]
