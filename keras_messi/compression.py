@@ -1,32 +1,26 @@
-"""The one verb: plan, check everything, fit, replace, report."""
+"""Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
-import math
 import warnings
 from typing import Any
 
 import keras
 from tqdm import tqdm
 
-from keras_messi.allocation.budget import make_offer, share_numbers
-from keras_messi.allocation.planning import check_any_left, plan, selected_places, skip
+from keras_messi.allocation.planning import (
+    Plan,
+    PlannedLayer,
+    allocate,
+    make_plan,
+    selected_places,
+)
 from keras_messi.calibration.observers import collect_statistics
-from keras_messi.calibration.statistics import (
-    Calibration,
-    CalibrationStatistics,
-    weights_of_rows,
-)
-from keras_messi.configs import Config, MessiConfig
-from keras_messi.layers.kinds import matrix_shape, read_matrix
-from keras_messi.methods.registry import Compressed, compress_layer
-from keras_messi.models.adapter import family_of
-from keras_messi.models.keras.sizes import count_parameters, stored_bytes
-from keras_messi.models.keras.surgery import Filters, LayersRefused, Place, Surgery
-from keras_messi.report import (
-    CompressionReport,
-    ReplacedLayer,
-    SkippedLayer,
-    SkipReason,
-)
+from keras_messi.calibration.statistics import CalibrationStatistics
+from keras_messi.configs import Config
+from keras_messi.layers.sizes import count_own_parameters, stored_bytes
+from keras_messi.methods.registry import compress_layer
+from keras_messi.models.adapter import Family, family_of, swap_layers
+from keras_messi.models.keras.surgery import Filters, Place
+from keras_messi.report import CompressionReport, ReplacedLayer, SkipReason
 
 
 def compress(
@@ -85,43 +79,19 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    family = family_of(model)
-    surgery = family.surgery
-    chosen, skipped = plan(surgery.find_layers(model), config, filters)
-    surgery.replace_layers(model, {})  # what can't be copied fails before the fit
-    known = _statistics(model, surgery, chosen, calibration_data)
-    numbers = _share(chosen, config, known)
-    if isinstance(config, MessiConfig) and not isinstance(config.quantization, str):
-        chosen, whole = _without_whole(chosen, numbers)
-        skipped += whole
-        check_any_left(chosen, config, skipped)
-    compressed = {
-        place: compress_layer(
-            place.layer, config, known.get(place.path), numbers.get(place.path)
-        )
-        for place in tqdm(chosen, desc="compress", unit="layer", disable=not verbose)
-    }
-    new_layers = {place: found.layer for place, found in compressed.items()}
-    small, refused = _replace(surgery, model, new_layers)
-    skipped += [
-        skip(place, SkipReason.REFUSED, reason) for place, reason in refused.items()
-    ]
-    kept = [place for place in chosen if place not in refused]
-    check_any_left(kept, config, skipped)
-    small, folded = family.fold(small)
-    if getattr(model, "compiled", False) and not small.compiled:
-        warnings.warn(
-            f"The new model '{small.name}' must be compiled again: its class "
-            f"{type(model).__name__} has a compile() of its own.",
-            stacklevel=2,
-        )
-    layers = {place.path: place.layer for place in surgery.find_layers(small)}
-    replaced = [
-        _describe(place, layers[place.path], compressed[place]) for place in kept
-    ]
-    return small, CompressionReport(
-        replaced, skipped, folded, **_sizes(surgery, model, small)
-    )
+    adapter = family_of(model)
+    plan = make_plan(adapter.surgery.find_layers(model), config, filters)
+    adapter.surgery.replace_layers(model, {})  # what can't be copied fails first
+    _add_statistics(plan, model, adapter, calibration_data)
+    allocate(plan)
+    for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose):
+        one.compressed = compress_layer(one.layer, config, one.statistics, one.numbers)
+    swapped = swap_layers(adapter, model, _new_layers(plan))
+    plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
+    _warn_if_not_compiled(model, swapped.model)
+    replaced = [_describe(one, swapped.layers[one.path]) for one in plan.layers]
+    report = CompressionReport(replaced, plan.skipped, swapped.folded, **swapped.sizes)
+    return swapped.model, report
 
 
 def calibrate(
@@ -152,112 +122,57 @@ def calibrate(
     """
     surgery = family_of(model).surgery
     places = selected_places(surgery.find_layers(model), filters)
-    return _collect(model, surgery, places, calibration_data)
+    layers = {place.path: place.layer for place in places}
+    return collect_statistics(model, surgery.observe, layers, calibration_data)
 
 
-def _statistics(
-    model: Any, surgery: Surgery, places: list[Place], data: Any
-) -> dict[str, Calibration]:
-    """What is known of the inputs of layers, by path."""
+def _add_statistics(plan: Plan, model: Any, adapter: Family, data: Any) -> None:
+    """Note in a plan what is known of the inputs of its layers."""
     if data is None:
-        return {}
+        return
     if not isinstance(data, CalibrationStatistics):
-        return _collect(model, surgery, places, data).by_path
-    for path, layer, _ in places:
-        expected, found = matrix_shape(layer)[0], data.by_path.get(path)
-        if found is not None and found.size != expected:
+        layers = {one.path: one.layer for one in plan.layers}
+        data = collect_statistics(model, adapter.surgery.observe, layers, data)
+    for one in plan.layers:
+        one.statistics = data.by_path.get(one.path)
+        if one.statistics is not None and one.statistics.size != one.shape[0]:
             raise ValueError(
                 "`calibration_data` must be of the same model. Received: data on "
-                f"{found.size} inputs or ids at layer '{path}', which has {expected}"
+                f"{one.statistics.size} inputs or ids at layer '{one.path}', which "
+                f"has {one.shape[0]}"
             )
-    return data.by_path
 
 
-def _collect(
-    model: Any, surgery: Surgery, places: list[Place], data: Any
-) -> CalibrationStatistics:
-    layers = {place.path: place.layer for place in places}
-    return collect_statistics(model, surgery.observe, layers, data)
+def _new_layers(plan: Plan) -> dict[Place, keras.Layer]:
+    return {one.place: one.compressed.layer for one in plan.layers if one.compressed}
 
 
-def _replace(
-    surgery: Surgery, model: Any, new_layers: dict[Place, keras.Layer]
-) -> tuple[Any, dict[Place, str]]:
-    """A copy with all new layers that it takes, and why it refused the others."""
-    new = {place.layer: layer for place, layer in new_layers.items()}
-    try:
-        return surgery.replace_layers(model, new), {}
-    except LayersRefused as error:
-        refused = {
-            place: error.reasons[place.layer]
-            for place in new_layers
-            if place.layer in error.reasons
-        }
-    for place in refused:
-        del new[place.layer]
-    return surgery.replace_layers(model, new), refused
+def _warn_if_not_compiled(model: Any, small: Any) -> None:
+    if getattr(model, "compiled", False) and not small.compiled:
+        warnings.warn(
+            f"The new model '{small.name}' must be compiled again: its class "
+            f"{type(model).__name__} has a compile() of its own.",
+            stacklevel=3,
+        )
 
 
-def _share(
-    places: list[Place], config: Config, known: dict[str, Calibration]
-) -> dict[str, int]:
-    """Numbers to keep in each place, where all of them share one budget."""
-    if not isinstance(config, MessiConfig) or config.scope == "layer":
-        return {}
-    offers, size = {}, 0
-    for path, layer, _ in places:
-        matrix, own = read_matrix(layer), known.get(path)
-        weights = None if own is None else weights_of_rows(own)
-        offers[path] = make_offer(matrix, config, weights)
-        size += matrix.size
-    return share_numbers(offers, config.numbers_for(size))
-
-
-def _without_whole(
-    places: list[Place], numbers: dict[str, int]
-) -> tuple[list[Place], list[SkippedLayer]]:
-    """The places left to compress, and those worth all their numbers."""
-    whole = [
-        place
-        for place in places
-        if numbers.get(place.path) == math.prod(matrix_shape(place.layer))
-    ]
-    left = [place for place in places if place not in whole]
-    return left, [skip(place, SkipReason.WHOLE, "") for place in whole]
-
-
-def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:
-    """The sizes of both models, as the report names them."""
-    measures = {
-        "parameters": surgery.count_parameters,
-        "bytes": surgery.stored_bytes,
-        "file_bytes": surgery.saved_size,
-    }
-    return {
-        f"{name}_{when}": measure(one)
-        for name, measure in measures.items()
-        for when, one in (("before", model), ("after", small))
-    }
-
-
-def _describe(place: Place, new: keras.Layer, found: Compressed) -> ReplacedLayer:
+def _describe(one: PlannedLayer, new: keras.Layer) -> ReplacedLayer:
+    assert one.compressed is not None
+    errors = one.compressed._asdict()
+    del errors["layer"]
     return ReplacedLayer(
-        path=place.path,
-        layer_type=type(place.layer).__name__,
-        shape=matrix_shape(place.layer),
+        path=one.path,
+        layer_type=type(one.layer).__name__,
+        shape=one.shape,
         num_clusters=getattr(new, "num_clusters", 0),
         ranks=getattr(new, "ranks", []),
         quantization=new.quantization_mode,
-        parameters_before=count_parameters(place.layer),
-        parameters_after=count_parameters(new),
-        bytes_before=stored_bytes([place.layer]),
+        parameters_before=count_own_parameters(one.layer),
+        parameters_after=count_own_parameters(new),
+        bytes_before=stored_bytes([one.layer]),
         bytes_after=stored_bytes([new]),
-        relative_error=found.relative_error,
-        output_error=found.output_error,
-        plain_output_error=found.plain_output_error,
-        adopted=list(found.adopted),
-        dropped=list(found.dropped),
         num_codewords=getattr(new, "num_codewords", 0),
         num_codebooks=getattr(new, "num_codebooks", 0),
         block_size=getattr(new, "block_size", 0),
+        **{**errors, "adopted": [*errors["adopted"]], "dropped": [*errors["dropped"]]},
     )

@@ -23,8 +23,8 @@ from word_table import embedding_model
 
 from keras_messi import MessiConfig, PQConfig
 from keras_messi.calibration.statistics import TokenCounts, weights_of_rows
+from keras_messi.layers.sizes import stored_bytes
 from keras_messi.methods.registry import METHODS
-from keras_messi.models.keras.sizes import stored_bytes
 
 HERE = Path(__file__).parent
 

@@ -1,22 +1,93 @@
-"""Which layers of a model to compress, and why not the others."""
+"""The plan of a compression: which layers, and what is found out about each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from keras_messi.configs import Config
-from keras_messi.methods.registry import reason_to_skip
-from keras_messi.models.keras.sizes import count_own_parameters, stored_bytes
+import numpy as np
+
+from keras_messi.allocation.budget import make_offer, share_numbers
+from keras_messi.calibration.statistics import Calibration, weights_of_rows
+from keras_messi.configs import Config, MessiConfig
+from keras_messi.layers.kinds import matrix_shape, read_matrix
+from keras_messi.layers.sizes import count_own_parameters, stored_bytes
+from keras_messi.methods.registry import Compressed, reason_to_skip
 from keras_messi.models.keras.surgery import Filters, Place, matches
 from keras_messi.report import SkippedLayer, SkipReason
 
 
-def plan(
-    places: list[Place], config: Config, filters: Filters
-) -> tuple[list[Place], list[SkippedLayer]]:
-    """Which layers to compress, and why not the others.
+@dataclass
+class PlannedLayer:
+    """A layer to be compressed.
+
+    Attributes:
+        place: The layer and its path.
+        shape: Shape (n, d) of its matrix.
+        statistics: Calibration statistics, if there are any.
+        numbers: Numbers to keep, if a budget is shared between layers.
+        compressed: The new layer, once it is fitted.
+    """
+
+    place: Place
+    shape: tuple[int, int]
+    statistics: Calibration | None = None
+    numbers: int | None = None
+    compressed: Compressed | None = None
+
+    @property
+    def path(self) -> str:
+        """Path of the layer in its model."""
+        return self.place.path
+
+    @property
+    def layer(self) -> Any:
+        """The layer to be compressed, as it is."""
+        return self.place.layer
+
+    def read_matrix(self) -> np.ndarray:
+        """The matrix of the layer, which is not kept: models may be large."""
+        return read_matrix(self.layer)
+
+
+@dataclass
+class Plan:
+    """What a call of `compress` does with each layer of a model.
+
+    Attributes:
+        config: What to do with each layer.
+        layers: The layers to be compressed.
+        skipped: The other layers that have weights, each with the reason.
+    """
+
+    config: Config
+    layers: list[PlannedLayer] = field(default_factory=list)
+    skipped: list[SkippedLayer] = field(default_factory=list)
+
+    def skip(self, reasons: Mapping[str, tuple[str, str]]) -> None:
+        """Leave layers as they are.
+
+        Args:
+            reasons: Reason and detail by the path of the layer.
+
+        Raises:
+            ValueError: No layer is left to be compressed.
+        """
+        for one in self.layers:
+            if one.path in reasons:
+                self.skipped.append(_skipped(one.place, *reasons[one.path]))
+        self.layers = [one for one in self.layers if one.path not in reasons]
+        if not self.layers:
+            why = {layer.path: (layer.reason, layer.detail) for layer in self.skipped}
+            raise ValueError(
+                f"No layer can be compressed by {self.config}. The reasons are {why}"
+            )
+
+
+def make_plan(places: Sequence[Place], config: Config, filters: Filters) -> Plan:
+    """Decide which layers to compress, and why not the others.
 
     Args:
-        places: All places of a model.
+        places: All layers of a model.
         config: What to do with each layer.
         filters: Which layers, as for `compress`.
 
@@ -24,25 +95,23 @@ def plan(
         ValueError: The filters match no layer, none that can be compressed, or one
             whose weights are not finite.
     """
-    chosen, skipped = [], []
-    selected = selected_places(places, filters)
+    plan, selected = Plan(config), selected_places(places, filters)
     for place in places:
-        if place not in selected:
-            reason: tuple[str, str] | None = (SkipReason.FILTERED_OUT, "")
-        else:
-            reason = reason_to_skip(place.layer, config)
-            if reason is None and place.obstacle:
-                reason = SkipReason.REFUSED, place.obstacle
+        reason = (
+            _reason_to_skip(place, config)
+            if place in selected
+            else (SkipReason.FILTERED_OUT, "")
+        )
         if reason is None:
-            chosen.append(place)
+            plan.layers.append(PlannedLayer(place, matrix_shape(place.layer)))
         elif stored_bytes([place.layer]):
-            skipped.append(skip(place, *reason))
-    check_any_left(chosen, config, skipped)
-    return chosen, skipped
+            plan.skipped.append(_skipped(place, *reason))
+    plan.skip({})
+    return plan
 
 
-def selected_places(places: list[Place], filters: Filters) -> list[Place]:
-    """The places that filters match, of which there must be some."""
+def selected_places(places: Sequence[Place], filters: Filters) -> list[Place]:
+    """The layers that filters match, of which there must be some."""
     selected = [place for place in places if matches(place, filters)]
     if not selected:
         raise ValueError(
@@ -52,19 +121,14 @@ def selected_places(places: list[Place], filters: Filters) -> list[Place]:
     return selected
 
 
-def check_any_left(
-    left: Sequence[Any], config: Config, skipped: list[SkippedLayer]
-) -> None:
-    """Refuse to go on where nothing is left to compress."""
-    if not left:
-        reasons = {layer.path: (layer.reason, layer.detail) for layer in skipped}
-        raise ValueError(
-            f"No layer can be compressed by {config}. The reasons are {reasons}"
-        )
+def _reason_to_skip(place: Place, config: Config) -> tuple[str, str] | None:
+    reason = reason_to_skip(place.layer, config)
+    if reason is None and place.obstacle:
+        return SkipReason.REFUSED, place.obstacle
+    return reason
 
 
-def skip(place: Place, reason: str, detail: str) -> SkippedLayer:
-    """What the report says of a place that is left as it is."""
+def _skipped(place: Place, reason: str, detail: str) -> SkippedLayer:
     return SkippedLayer(
         path=place.path,
         layer_type=type(place.layer).__name__,
@@ -72,3 +136,28 @@ def skip(place: Place, reason: str, detail: str) -> SkippedLayer:
         reason=reason,
         detail=detail,
     )
+
+
+def allocate(plan: Plan) -> None:
+    """Share one budget between the layers, if the config says so.
+
+    Layers for which all their numbers are worth it are left as they are, unless they
+    are quantized.
+
+    Raises:
+        ValueError: The budget is too small, or no layer is left to be compressed.
+    """
+    config = plan.config
+    if not isinstance(config, MessiConfig) or config.scope == "layer":
+        return
+    offers, size = {}, 0
+    for one in plan.layers:
+        weights = None if one.statistics is None else weights_of_rows(one.statistics)
+        offers[one.path] = make_offer(one.read_matrix(), config, weights)
+        size += offers[one.path].size
+    numbers = share_numbers(offers, config.numbers_for(size))
+    for one in plan.layers:
+        one.numbers = numbers[one.path]
+    if not isinstance(config.quantization, str):
+        whole = [path for path, own in numbers.items() if own == offers[path].size]
+        plan.skip({path: (SkipReason.WHOLE, "") for path in whole})

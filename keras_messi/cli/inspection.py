@@ -6,10 +6,10 @@ import keras
 
 from keras_messi.configs import MessiConfig
 from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
+from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.messi import stored_size
 from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.adapter import family_of
-from keras_messi.models.keras.sizes import count_own_parameters, stored_bytes
 from keras_messi.models.keras.surgery import Place
 from keras_messi.report import format_table
 

@@ -1,7 +1,7 @@
 """The families of models: how each is opened, changed, and kept on disk."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +10,13 @@ import keras
 from keras_messi.calibration.observing import observe_layers
 from keras_messi.files import check_target
 from keras_messi.models import huggingface
-from keras_messi.models.keras.altered import all_layers
 from keras_messi.models.keras.folding import fold_permutations
 from keras_messi.models.keras.saving import load_model, save_model, saved_size
 from keras_messi.models.keras.sizes import count_parameters, stored_bytes
 from keras_messi.models.keras.surgery import (
     Filters,
+    LayersRefused,
+    Place,
     Surgery,
     find_layers,
     matches,
@@ -90,8 +91,62 @@ def change_layers(
     return surgery.replace_layers(model, new_layers)
 
 
-def _stored_bytes(model: Any) -> int:
-    return stored_bytes(all_layers(model))
+class Swapped(NamedTuple):
+    """A model with some layers swapped for smaller ones.
+
+    Attributes:
+        model: The new model.
+        refused: Why layers were not swapped, by path.
+        folded: What layers before the new ones took over from them.
+        layers: All layers of the new model, by path.
+        sizes: Parameters and bytes of both models, named as in the report.
+    """
+
+    model: Any
+    refused: dict[str, str]
+    folded: list[FoldedLayer]
+    layers: dict[str, keras.Layer]
+    sizes: dict[str, int]
+
+
+def swap_layers(
+    family: Family, model: Any, new_layers: Mapping[Place, keras.Layer]
+) -> Swapped:
+    """A copy of a model with all new layers that it takes.
+
+    Args:
+        family: The family of the model.
+        model: A model of any family. It is left as it is.
+        new_layers: The new layer for each layer to be swapped.
+
+    Raises:
+        ValueError: The model takes none of the new layers.
+    """
+    new = {place.layer: layer for place, layer in new_layers.items()}
+    refused: dict[str, str] = {}
+    try:
+        small = family.surgery.replace_layers(model, new)
+    except LayersRefused as error:
+        paths = {place.layer: place.path for place in new_layers}
+        refused = {paths[layer]: why for layer, why in error.reasons.items()}
+        taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
+        small = family.surgery.replace_layers(model, taken)
+    small, folded = family.fold(small)
+    layers = {place.path: place.layer for place in family.surgery.find_layers(small)}
+    return Swapped(small, refused, folded, layers, _sizes(family.surgery, model, small))
+
+
+def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:
+    measures = {
+        "parameters": surgery.count_parameters,
+        "bytes": surgery.stored_bytes,
+        "file_bytes": surgery.saved_size,
+    }
+    return {
+        f"{name}_{when}": measure(one)
+        for name, measure in measures.items()
+        for when, one in (("before", model), ("after", small))
+    }
 
 
 def _fold_nothing(model: Any) -> tuple[Any, list[FoldedLayer]]:
@@ -112,7 +167,7 @@ _KERAS = Family(
         find_layers,
         replace_layers,
         count_parameters,
-        _stored_bytes,
+        stored_bytes,
         saved_size,
         observe_layers,
     ),

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_messi.allocation.planning import plan
+from keras_messi.allocation.planning import make_plan
 from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.compression import compress
 from keras_messi.configs import Config
@@ -122,13 +122,13 @@ def _paths(
     places, found = family_of(model).surgery.find_layers(model), []
     group_of: dict[str, int] = {}
     for i, (config, filters) in enumerate(zip(configs, groups, strict=True)):
-        chosen, _ = plan(places, config, filters)
-        for path in (place.path for place in chosen):
+        paths = [x.path for x in make_plan(places, config, filters).layers]
+        for path in paths:
             if path in group_of:
                 raise ValueError(
                     "`groups` must not share a layer. Received: layer "
                     f"'{path}' in {groups[group_of[path]]!r} and in {filters!r}"
                 )
             group_of[path] = i
-        found.append([place.path for place in chosen])
+        found.append(paths)
     return found

@@ -18,9 +18,10 @@ from keras_messi import (
 )
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.layers.replacement import copy_layer
+from keras_messi.layers.sizes import stored_bytes
 from keras_messi.models.adapter import family_of
 from keras_messi.models.keras import folding
-from keras_messi.models.keras.sizes import count_parameters, stored_bytes
+from keras_messi.models.keras.sizes import count_parameters
 from tests.keras_messi import models
 from tests.reference import relative_error
 

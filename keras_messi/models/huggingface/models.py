@@ -12,10 +12,10 @@ from typing import Any
 import keras
 
 from keras_messi.calibration.observing import Observer, Run
+from keras_messi.layers import sizes
 from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.proxies import path_of
-from keras_messi.models.keras import sizes
 from keras_messi.models.keras.surgery import Place, Surgery
 
 _OWN = __name__.partition(".")[0]
@@ -237,7 +237,7 @@ def count_parameters(model: Any) -> int:
     stock = adapter.stock_weights(model).values()
     numbers = sum(math.prod(x.shape) for x in stock if "int" not in str(x.dtype))
     return numbers + sum(
-        map(sizes.count_parameters, adapter.factored_layers(model).values())
+        map(sizes.count_own_parameters, adapter.factored_layers(model).values())
     )
 
 
