@@ -1,13 +1,11 @@
 """Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
-import warnings
 from typing import Any
 
 import keras
 from tqdm import tqdm
 
 from keras_messi.allocation.planning import (
-    Plan,
     PlannedLayer,
     allocate,
     make_plan,
@@ -17,9 +15,9 @@ from keras_messi.calibration.observers import collect_statistics
 from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.configs import Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
-from keras_messi.methods.registry import compress_layer
-from keras_messi.models.adapter import Family, family_of, swap_layers
-from keras_messi.models.keras.surgery import Filters, Place
+from keras_messi.methods.registry import Compressed, compress_layer
+from keras_messi.models.adapter import family_of, open_model, swap_layers
+from keras_messi.models.keras.surgery import Filters
 from keras_messi.report import CompressionReport, ReplacedLayer, SkipReason
 
 
@@ -79,17 +77,27 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    adapter = family_of(model)
-    plan = make_plan(adapter.surgery.find_layers(model), config, filters)
-    adapter.surgery.replace_layers(model, {})  # what can't be copied fails first
-    _add_statistics(plan, model, adapter, calibration_data)
-    allocate(plan)
-    for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose):
-        one.compressed = compress_layer(one.layer, config, one.statistics, one.numbers)
-    swapped = swap_layers(adapter, model, _new_layers(plan))
+    family, places = open_model(model)
+    plan = make_plan(places, config, filters)
+    statistics = None
+    if isinstance(calibration_data, CalibrationStatistics):
+        statistics = calibration_data
+    elif calibration_data is not None:
+        layers = {one.path: one.layer for one in plan.layers}
+        observe = family.surgery.observe
+        statistics = collect_statistics(model, observe, layers, calibration_data)
+    allocate(plan, statistics)
+    compressed = {
+        one.place: compress_layer(one.layer, config, one.statistics, one.numbers)
+        for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
+    }
+    new_layers = {place: found.layer for place, found in compressed.items()}
+    swapped = swap_layers(family, model, new_layers)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
-    _warn_if_not_compiled(model, swapped.model)
-    replaced = [_describe(one, swapped.layers[one.path]) for one in plan.layers]
+    replaced = [
+        _describe(one, swapped.layers[one.path], compressed[one.place])
+        for one in plan.layers
+    ]
     report = CompressionReport(replaced, plan.skipped, swapped.folded, **swapped.sizes)
     return swapped.model, report
 
@@ -126,39 +134,8 @@ def calibrate(
     return collect_statistics(model, surgery.observe, layers, calibration_data)
 
 
-def _add_statistics(plan: Plan, model: Any, adapter: Family, data: Any) -> None:
-    """Note in a plan what is known of the inputs of its layers."""
-    if data is None:
-        return
-    if not isinstance(data, CalibrationStatistics):
-        layers = {one.path: one.layer for one in plan.layers}
-        data = collect_statistics(model, adapter.surgery.observe, layers, data)
-    for one in plan.layers:
-        one.statistics = data.by_path.get(one.path)
-        if one.statistics is not None and one.statistics.size != one.shape[0]:
-            raise ValueError(
-                "`calibration_data` must be of the same model. Received: data on "
-                f"{one.statistics.size} inputs or ids at layer '{one.path}', which "
-                f"has {one.shape[0]}"
-            )
-
-
-def _new_layers(plan: Plan) -> dict[Place, keras.Layer]:
-    return {one.place: one.compressed.layer for one in plan.layers if one.compressed}
-
-
-def _warn_if_not_compiled(model: Any, small: Any) -> None:
-    if getattr(model, "compiled", False) and not small.compiled:
-        warnings.warn(
-            f"The new model '{small.name}' must be compiled again: its class "
-            f"{type(model).__name__} has a compile() of its own.",
-            stacklevel=3,
-        )
-
-
-def _describe(one: PlannedLayer, new: keras.Layer) -> ReplacedLayer:
-    assert one.compressed is not None
-    errors = one.compressed._asdict()
+def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> ReplacedLayer:
+    errors = found._asdict()
     del errors["layer"]
     return ReplacedLayer(
         path=one.path,

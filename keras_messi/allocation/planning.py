@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from keras_messi.allocation.budget import make_offer, share_numbers
-from keras_messi.calibration.statistics import Calibration, weights_of_rows
+from keras_messi.calibration.statistics import (
+    Calibration,
+    CalibrationStatistics,
+    weights_of_rows,
+)
 from keras_messi.configs import Config, MessiConfig
 from keras_messi.layers.kinds import matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
-from keras_messi.methods.registry import Compressed, reason_to_skip
+from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.keras.surgery import Filters, Place, matches
 from keras_messi.report import SkippedLayer, SkipReason
 
@@ -25,14 +29,12 @@ class PlannedLayer:
         shape: Shape (n, d) of its matrix.
         statistics: Calibration statistics, if there are any.
         numbers: Numbers to keep, if a budget is shared between layers.
-        compressed: The new layer, once it is fitted.
     """
 
     place: Place
     shape: tuple[int, int]
     statistics: Calibration | None = None
     numbers: int | None = None
-    compressed: Compressed | None = None
 
     @property
     def path(self) -> str:
@@ -138,16 +140,22 @@ def _skipped(place: Place, reason: str, detail: str) -> SkippedLayer:
     )
 
 
-def allocate(plan: Plan) -> None:
-    """Share one budget between the layers, if the config says so.
+def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
+    """Note the statistics of each layer, and share a budget between them, if any.
 
     Layers for which all their numbers are worth it are left as they are, unless they
     are quantized.
+
+    Args:
+        plan: The plan, whose layers are changed.
+        statistics: Calibration statistics of the same model, if there are any.
 
     Raises:
         ValueError: The budget is too small, or no layer is left to be compressed.
     """
     config = plan.config
+    if statistics is not None:
+        _add_statistics(plan, statistics)
     if not isinstance(config, MessiConfig) or config.scope == "layer":
         return
     offers, size = {}, 0
@@ -161,3 +169,14 @@ def allocate(plan: Plan) -> None:
     if not isinstance(config.quantization, str):
         whole = [path for path, own in numbers.items() if own == offers[path].size]
         plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
+
+
+def _add_statistics(plan: Plan, statistics: CalibrationStatistics) -> None:
+    for one in plan.layers:
+        one.statistics = statistics.by_path.get(one.path)
+        if one.statistics is not None and one.statistics.size != one.shape[0]:
+            raise ValueError(
+                "`calibration_data` must be of the same model. Received: data on "
+                f"{one.statistics.size} inputs or ids at layer '{one.path}', which "
+                f"has {one.shape[0]}"
+            )

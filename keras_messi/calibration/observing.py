@@ -1,49 +1,17 @@
-"""Watch what layers of a model receive while it runs on real data."""
+"""Observers of layers, and how a model runs with them."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_messi._keras_internals import graph_inputs, is_graph
-
 # Is given the inputs of a layer, as a tensor of the backend with values.
 Observer = Callable[[Any], None]
 # Runs a model on a batch.
 Run = Callable[[Any], None]
-
-
-@contextmanager
-def observe_layers(
-    model: keras.Model, observers: Mapping[keras.Layer, Observer]
-) -> Iterator[Run]:
-    """Tell observers what layers receive whenever the model is run inside.
-
-    The model runs eagerly and in inference mode. A layer that is only traced, or runs
-    under `jax.vmap`, receives no values, and nothing is told of it.
-
-    Args:
-        model: A built model. It is left as it is, whatever is raised inside.
-        observers: What to call for each layer. An embedding that is called with
-            `reverse=True` looks nothing up and tells nothing.
-
-    Returns:
-        A context with a function that runs the model on a batch.
-    """
-
-    def run(batch: Any) -> None:
-        _check_ids(model, batch)
-        # What some layers count or remember from call to call is dropped.
-        with eagerly(), keras.StatelessScope():
-            model(batch, training=False)
-
-    with ExitStack() as stack:
-        for layer, observer in observers.items():
-            stack.enter_context(calls_wrapped(layer, observer))
-        yield run
 
 
 @contextmanager
@@ -108,23 +76,6 @@ def eagerly() -> Iterator[None]:
 
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
-
-
-def _check_ids(model: keras.Model, batch: Any) -> None:
-    """Raise ValueError if a graph would cut the ids in a batch off to integers."""
-    if not is_graph(model):
-        return
-    expected = keras.tree.flatten(graph_inputs(model))
-    by_name = isinstance(batch, dict) and not isinstance(graph_inputs(model), dict)
-    given = (
-        [batch.get(x.name) for x in expected] if by_name else keras.tree.flatten(batch)
-    )
-    for symbol, array in zip(expected, given, strict=False):
-        if array is not None and "int" in symbol.dtype and not is_integral(array):
-            raise ValueError(
-                f"Input '{symbol.name}' takes integers. Received: {array.dtype} "
-                "numbers that are none"
-            )
 
 
 def is_integral(array: np.ndarray) -> bool:

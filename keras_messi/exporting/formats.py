@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 
-from keras_messi._keras_internals import graph_inputs, is_graph
 from keras_messi.exporting.tf2onnx_ops import complete_tf2onnx
 from keras_messi.files import (
     check_target,
@@ -21,6 +20,7 @@ from keras_messi.files import (
 )
 from keras_messi.layers import static_lookup
 from keras_messi.models import huggingface
+from keras_messi.models.keras._keras_internals import graph_inputs, is_graph
 
 # Formats by the names that Keras gives them, and how their files end.
 _SUFFIXES = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}

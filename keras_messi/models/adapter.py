@@ -1,16 +1,17 @@
 """The families of models: how each is opened, changed, and kept on disk."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_messi.calibration.observing import observe_layers
 from keras_messi.files import check_target
 from keras_messi.models import huggingface
 from keras_messi.models.keras.folding import fold_permutations
+from keras_messi.models.keras.observing import observe_layers
 from keras_messi.models.keras.saving import load_model, save_model, saved_size
 from keras_messi.models.keras.sizes import count_parameters, stored_bytes
 from keras_messi.models.keras.surgery import (
@@ -50,6 +51,18 @@ def family_of(model: Any) -> Family:
     """The family of a model."""
     # Keras's refuses what is no model at all.
     return _TRANSFORMERS if huggingface.framework_of(model) else _KERAS
+
+
+def open_model(model: Any) -> tuple[Family, list[Place]]:
+    """The family of a model and its layers, once it is clear that it can be copied.
+
+    Raises:
+        ValueError: The model is not built, or can't be copied.
+    """
+    family = family_of(model)
+    places = family.surgery.find_layers(model)
+    family.surgery.replace_layers(model, {})
+    return family, places
 
 
 def family_at(path: str | os.PathLike[str]) -> Family:
@@ -132,8 +145,18 @@ def swap_layers(
         taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
         small = family.surgery.replace_layers(model, taken)
     small, folded = family.fold(small)
+    _warn_if_not_compiled(model, small)
     layers = {place.path: place.layer for place in family.surgery.find_layers(small)}
     return Swapped(small, refused, folded, layers, _sizes(family.surgery, model, small))
+
+
+def _warn_if_not_compiled(model: Any, small: Any) -> None:
+    if getattr(model, "compiled", False) and not small.compiled:
+        warnings.warn(
+            f"The new model '{small.name}' must be compiled again: its class "
+            f"{type(model).__name__} has a compile() of its own.",
+            stacklevel=4,
+        )
 
 
 def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:

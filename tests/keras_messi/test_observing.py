@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_messi.calibration.observing import observe_layers
+from keras_messi.models.keras.observing import observe_layers
 from keras_messi.models.keras.surgery import find_layers
 from tests.keras_messi import models
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras_messi._keras_internals import (
+from keras_messi.models.keras._keras_internals import (
     attributes,
     building_the_rest,
     direct_layers,

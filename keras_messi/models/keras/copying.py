@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_messi._keras_internals import (
+from keras_messi.models.keras._keras_internals import (
     building_the_rest,
     copy_trainable,
     in_memory,

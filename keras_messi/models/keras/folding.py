@@ -7,14 +7,14 @@ from typing import Any
 import keras
 from keras import activations, ops, regularizers
 
-from keras_messi._keras_internals import (
+from keras_messi.layers import MessiDense
+from keras_messi.layers.replacement import copy_layer
+from keras_messi.models.keras._keras_internals import (
     Call,
     direct_layers,
     graph_calls,
     is_graph,
 )
-from keras_messi.layers import MessiDense
-from keras_messi.layers.replacement import copy_layer
 from keras_messi.models.keras.altered import all_layers
 from keras_messi.models.keras.surgery import find_layers, replace_layers
 from keras_messi.report import FoldedLayer

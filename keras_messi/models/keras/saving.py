@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 
 import keras_messi.layers  # noqa: F401
+from keras_messi.files import check_target, replaced_atomically
 
 # Loading a compressed model needs these classes registered, and nothing else.
-from keras_messi._keras_internals import without_training_state
-from keras_messi.files import check_target, replaced_atomically
+from keras_messi.models.keras._keras_internals import without_training_state
 
 
 def save_model(

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_messi._keras_internals import (
+from keras_messi.calibration.observing import Observer, Run
+from keras_messi.models.keras._keras_internals import (
     direct_layers,
     is_plain_graph,
     own_weights,
     trace,
 )
-from keras_messi.calibration.observing import Observer, Run
 from keras_messi.models.keras.altered import (
     all_layers,
     all_paths,

@@ -1,0 +1,63 @@
+"""Observe what layers of a Keras model receive while it runs on real data."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+
+from keras_messi.calibration.observing import (
+    Observer,
+    Run,
+    calls_wrapped,
+    eagerly,
+    is_integral,
+)
+from keras_messi.models.keras._keras_internals import graph_inputs, is_graph
+
+
+@contextmanager
+def observe_layers(
+    model: keras.Model, observers: Mapping[keras.Layer, Observer]
+) -> Iterator[Run]:
+    """Tell observers what layers receive whenever the model is run inside.
+
+    The model runs eagerly and in inference mode. A layer that is only traced, or runs
+    under `jax.vmap`, receives no values, and nothing is told of it.
+
+    Args:
+        model: A built model. It is left as it is, whatever is raised inside.
+        observers: What to call for each layer. An embedding that is called with
+            `reverse=True` looks nothing up and tells nothing.
+
+    Returns:
+        A context with a function that runs the model on a batch.
+    """
+
+    def run(batch: Any) -> None:
+        _check_ids(model, batch)
+        # What some layers count or remember from call to call is dropped.
+        with eagerly(), keras.StatelessScope():
+            model(batch, training=False)
+
+    with ExitStack() as stack:
+        for layer, observer in observers.items():
+            stack.enter_context(calls_wrapped(layer, observer))
+        yield run
+
+
+def _check_ids(model: keras.Model, batch: Any) -> None:
+    """Raise ValueError if a graph would cut the ids in a batch off to integers."""
+    if not is_graph(model):
+        return
+    expected = keras.tree.flatten(graph_inputs(model))
+    by_name = isinstance(batch, dict) and not isinstance(graph_inputs(model), dict)
+    given = (
+        [batch.get(x.name) for x in expected] if by_name else keras.tree.flatten(batch)
+    )
+    for symbol, array in zip(expected, given, strict=False):
+        if array is not None and "int" in symbol.dtype and not is_integral(array):
+            raise ValueError(
+                f"Input '{symbol.name}' takes integers. Received: {array.dtype} "
+                "numbers that are none"
+            )
