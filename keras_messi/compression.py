@@ -9,7 +9,7 @@ from keras_messi.allocation.planning import (
     PlannedLayer,
     allocate,
     make_plan,
-    selected_places,
+    selected_layers,
 )
 from keras_messi.calibration.observers import collect_statistics
 from keras_messi.calibration.statistics import CalibrationStatistics
@@ -45,7 +45,7 @@ def compress(
             layer that returns a bool. None means all Dense and Embedding layers.
         calibration_data: Inputs like those that the model will get, without labels: an
             array, a list or dict of arrays, or batches of these, such as a
-            `tf.data.Dataset`; or what `calibrate` found out with them. A few hundred
+            `tf.data.Dataset`; or the statistics that `calibrate` returns. A few hundred
             do. Rows of a table then count by how often they are looked up, rows of a
             kernel by the spread of their input, and the bias makes up for the mean
             error; what makes the outputs of a layer worse on these data is left out
@@ -77,8 +77,8 @@ def compress(
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2.
     """
-    family, places = open_model(model)
-    plan = make_plan(places, config, filters)
+    family, named_layers = open_model(model)
+    plan = make_plan(named_layers, config, filters)
     statistics = None
     if isinstance(calibration_data, CalibrationStatistics):
         statistics = calibration_data
@@ -88,14 +88,14 @@ def compress(
         statistics = collect_statistics(model, observe, layers, calibration_data)
     allocate(plan, statistics)
     compressed = {
-        one.place: compress_layer(one.layer, config, one.statistics, one.numbers)
+        one.named: compress_layer(one.layer, config, one.statistics, one.numbers)
         for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
     }
-    new_layers = {place: found.layer for place, found in compressed.items()}
+    new_layers = {named: found.layer for named, found in compressed.items()}
     swapped = swap_layers(family, model, new_layers)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
     replaced = [
-        _describe(one, swapped.layers[one.path], compressed[one.place])
+        _describe(one, swapped.layers[one.path], compressed[one.named])
         for one in plan.layers
     ]
     report = CompressionReport(replaced, plan.skipped, swapped.folded, **swapped.sizes)
@@ -105,7 +105,7 @@ def compress(
 def calibrate(
     model: keras.Model, calibration_data: Any, filters: Filters = None
 ) -> CalibrationStatistics:
-    """Find out once, for several calls of `compress`, what layers receive on data.
+    """Collect calibration statistics once, for several calls of `compress`.
 
     Args:
         model: A built model of any class. It is left as it is.
@@ -129,8 +129,8 @@ def calibrate(
     ['head']
     """
     surgery = family_of(model).surgery
-    places = selected_places(surgery.find_layers(model), filters)
-    layers = {place.path: place.layer for place in places}
+    named_layers = selected_layers(surgery.find_layers(model), filters)
+    layers = {named.path: named.layer for named in named_layers}
     return collect_statistics(model, surgery.observe, layers, calibration_data)
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that are complete before they take their place."""
+"""Files and folders that are written completely, then renamed (atomically)."""
 
 import os
 import tempfile

@@ -40,10 +40,10 @@ class ReplacedLayer:
             that of the original.
         output_error: Squared error of the outputs on calibration data over their
             spread; None without such data.
-        plain_output_error: The same, had nothing been learned from calibration data.
-        adopted: What was learned from calibration data.
-        dropped: What would have made the output error worse, and was left out.
-        num_codewords, num_codebooks, block_size: What its codes stand for, or 0.
+        plain_output_error: The same without what calibration data changed.
+        adopted: Changes due to calibration data that were kept.
+        dropped: Changes that would have raised the output error.
+        num_codewords, num_codebooks, block_size: Shape of its codebooks, or 0.
     """
 
     path: str

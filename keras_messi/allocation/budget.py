@@ -1,4 +1,4 @@
-"""One budget of numbers shared out over the layers of a model."""
+"""Allocation of one budget of numbers to the layers of a model."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +10,14 @@ from keras_messi.configs import MessiConfig
 from keras_messi.methods.clustering import Factors, factorize
 
 
-class Offer(NamedTuple):
-    """What numbers a matrix can take, and what each takes away of its error.
+class RankGains(NamedTuple):
+    """Candidate ranks of a matrix: the error that each direction removes, and its cost.
 
     The error is relative: 1 without any number, 0 with the whole matrix.
 
     Attributes:
-        gains: Error that each direction of each cluster takes away, shape (m,).
-        costs: Numbers that each takes, shape (m,).
+        gains: Error that each direction of each cluster removes, shape (m,).
+        costs: Numbers that each direction takes, shape (m,).
         needed: Which directions must be taken: the first of each cluster, shape (m,).
         size: Numbers in the whole matrix.
     """
@@ -28,10 +28,10 @@ class Offer(NamedTuple):
     size: int
 
 
-def make_offer(
+def rank_gains(
     matrix: np.ndarray, config: MessiConfig, weights: np.ndarray | None = None
-) -> Offer:
-    """What a matrix offers for its numbers, clustered as if alone.
+) -> RankGains:
+    """Gains of a matrix that is clustered as if it were the only one.
 
     Args:
         matrix: Array of shape (n, d).
@@ -44,11 +44,11 @@ def make_offer(
     fitting = [x for x in options if x.rank_for(n, d)] or options[:1]
     factors = factorize(matrix, fitting[-1], weights=weights)
     scales = np.ones(n) if weights is None else np.sqrt(weights)
-    return _offer_of(factors, matrix * scales[:, np.newaxis])
+    return _gains_of(factors, matrix * scales[:, np.newaxis])
 
 
-def _offer_of(factors: Factors, rows: np.ndarray) -> Offer:
-    """The offer of clusters of rows."""
+def _gains_of(factors: Factors, rows: np.ndarray) -> RankGains:
+    """Gains of clusters of rows."""
     energy = float(np.sum(np.square(rows), dtype=np.float64)) or 1.0
     gains: Any = []
     costs: Any = []
@@ -60,19 +60,19 @@ def _offer_of(factors: Factors, rows: np.ndarray) -> Offer:
         costs.append(np.full(len(found), len(own) + rows.shape[1]))
         needed.append(np.arange(len(found)) == 0)
     gains, costs, needed = map(np.concatenate, (gains, costs, needed))
-    return Offer(gains, costs, needed, rows.size)
+    return RankGains(gains, costs, needed, rows.size)
 
 
-def share_numbers(offers: Mapping[str, Offer], kept: int) -> dict[str, int]:
-    """Numbers for each matrix, so that the last one does as much for every one.
+def allocate_numbers(offers: Mapping[str, RankGains], kept: int) -> dict[str, int]:
+    """Allocate a budget, so that the last number removes as much error everywhere.
 
-    At a price for a number each matrix takes what is worth it: the directions that
-    take away more than they cost, or all its numbers. The price is the lowest at
-    which all together take no more than is kept.
+    For a Lagrange multiplier, each matrix keeps the directions that remove more error
+    than the multiplier times their cost, or all its numbers. The multiplier is the
+    smallest that the budget allows.
 
     Args:
-        offers: What the matrices offer, by name.
-        kept: Numbers to share out.
+        offers: Gains of the matrices, by name.
+        kept: The budget in numbers.
 
     Returns:
         Numbers by name; as many as the matrix has where it is to be left whole.
@@ -88,24 +88,24 @@ def share_numbers(offers: Mapping[str, Offer], kept: int) -> dict[str, int]:
             "`rate` must leave one direction for each cluster: at least "
             f"{sum(least.values())} numbers. Received: a rate that leaves {kept}"
         )
-    worth = np.concatenate([x.gains / x.costs for x in offers.values()])
-    prices = np.unique(worth)
-    low, high = -1, len(prices)  # too low, and high enough
+    ratios = np.concatenate([x.gains / x.costs for x in offers.values()])
+    multipliers = np.unique(ratios)
+    low, high = -1, len(multipliers)  # too low, and high enough
     while high - low > 1:
         middle = (low + high) // 2
-        taken = {name: _taken(x, prices[middle]) for name, x in offers.items()}
+        taken = {name: _kept_at(x, multipliers[middle]) for name, x in offers.items()}
         if sum(taken.values()) <= kept:
             high = middle
         else:
             low = middle
-    if high == len(prices):
+    if high == len(multipliers):
         return least
-    return {name: _taken(x, prices[high]) for name, x in offers.items()}
+    return {name: _kept_at(x, multipliers[high]) for name, x in offers.items()}
 
 
-def _taken(offer: Offer, price: float) -> int:
-    """Numbers that a matrix takes at a price for each."""
-    bought = offer.needed | (offer.gains > price * offer.costs)
+def _kept_at(offer: RankGains, multiplier: float) -> int:
+    """Numbers that a matrix keeps for a multiplier."""
+    bought = offer.needed | (offer.gains > multiplier * offer.costs)
     numbers = int(np.sum(offer.costs[bought]))
     error = max(0.0, 1 - float(np.sum(offer.gains[bought])))
-    return offer.size if price * (offer.size - numbers) <= error else numbers
+    return offer.size if multiplier * (offer.size - numbers) <= error else numbers

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_messi.allocation.budget import make_offer, share_numbers
+from keras_messi.allocation.budget import allocate_numbers, rank_gains
 from keras_messi.calibration.statistics import (
     Calibration,
     CalibrationStatistics,
@@ -16,7 +16,7 @@ from keras_messi.configs import Config, MessiConfig
 from keras_messi.layers.kinds import matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.registry import reason_to_skip
-from keras_messi.models.keras.surgery import Filters, Place, matches
+from keras_messi.models.keras.surgery import Filters, NamedLayer, matches
 from keras_messi.report import SkippedLayer, SkipReason
 
 
@@ -25,13 +25,13 @@ class PlannedLayer:
     """A layer to be compressed.
 
     Attributes:
-        place: The layer and its path.
+        named: The layer and its path.
         shape: Shape (n, d) of its matrix.
         statistics: Calibration statistics, if there are any.
         numbers: Numbers to keep, if a budget is shared between layers.
     """
 
-    place: Place
+    named: NamedLayer
     shape: tuple[int, int]
     statistics: Calibration | None = None
     numbers: int | None = None
@@ -39,12 +39,12 @@ class PlannedLayer:
     @property
     def path(self) -> str:
         """Path of the layer in its model."""
-        return self.place.path
+        return self.named.path
 
     @property
     def layer(self) -> Any:
         """The layer to be compressed, as it is."""
-        return self.place.layer
+        return self.named.layer
 
     def read_matrix(self) -> np.ndarray:
         """The matrix of the layer, which is not kept: models may be large."""
@@ -76,7 +76,7 @@ class Plan:
         """
         for one in self.layers:
             if one.path in reasons:
-                self.skipped.append(_skipped(one.place, *reasons[one.path]))
+                self.skipped.append(_skipped(one.named, *reasons[one.path]))
         self.layers = [one for one in self.layers if one.path not in reasons]
         if not self.layers:
             why = {layer.path: (layer.reason, layer.detail) for layer in self.skipped}
@@ -85,11 +85,11 @@ class Plan:
             )
 
 
-def make_plan(places: Sequence[Place], config: Config, filters: Filters) -> Plan:
+def make_plan(layers: Sequence[NamedLayer], config: Config, filters: Filters) -> Plan:
     """Decide which layers to compress, and why not the others.
 
     Args:
-        places: All layers of a model.
+        layers: All layers of a model.
         config: What to do with each layer.
         filters: Which layers, as for `compress`.
 
@@ -97,44 +97,44 @@ def make_plan(places: Sequence[Place], config: Config, filters: Filters) -> Plan
         ValueError: The filters match no layer, none that can be compressed, or one
             whose weights are not finite.
     """
-    plan, selected = Plan(config), selected_places(places, filters)
-    for place in places:
+    plan, selected = Plan(config), selected_layers(layers, filters)
+    for named in layers:
         reason = (
-            _reason_to_skip(place, config)
-            if place in selected
+            _reason_to_skip(named, config)
+            if named in selected
             else (SkipReason.FILTERED_OUT, "")
         )
         if reason is None:
-            plan.layers.append(PlannedLayer(place, matrix_shape(place.layer)))
-        elif stored_bytes([place.layer]):
-            plan.skipped.append(_skipped(place, *reason))
+            plan.layers.append(PlannedLayer(named, matrix_shape(named.layer)))
+        elif stored_bytes([named.layer]):
+            plan.skipped.append(_skipped(named, *reason))
     plan.skip({})
     return plan
 
 
-def selected_places(places: Sequence[Place], filters: Filters) -> list[Place]:
+def selected_layers(layers: Sequence[NamedLayer], filters: Filters) -> list[NamedLayer]:
     """The layers that filters match, of which there must be some."""
-    selected = [place for place in places if matches(place, filters)]
+    selected = [named for named in layers if matches(named, filters)]
     if not selected:
         raise ValueError(
             f"`filters` must match a layer. Received: filters={filters!r}, and the "
-            f"layers are {[place.path for place in places]}"
+            f"layers are {[named.path for named in layers]}"
         )
     return selected
 
 
-def _reason_to_skip(place: Place, config: Config) -> tuple[str, str] | None:
-    reason = reason_to_skip(place.layer, config)
-    if reason is None and place.obstacle:
-        return SkipReason.REFUSED, place.obstacle
+def _reason_to_skip(named: NamedLayer, config: Config) -> tuple[str, str] | None:
+    reason = reason_to_skip(named.layer, config)
+    if reason is None and named.obstacle:
+        return SkipReason.REFUSED, named.obstacle
     return reason
 
 
-def _skipped(place: Place, reason: str, detail: str) -> SkippedLayer:
+def _skipped(named: NamedLayer, reason: str, detail: str) -> SkippedLayer:
     return SkippedLayer(
-        path=place.path,
-        layer_type=type(place.layer).__name__,
-        parameters=count_own_parameters(place.layer),
+        path=named.path,
+        layer_type=type(named.layer).__name__,
+        parameters=count_own_parameters(named.layer),
         reason=reason,
         detail=detail,
     )
@@ -158,16 +158,16 @@ def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
         _add_statistics(plan, statistics)
     if not isinstance(config, MessiConfig) or config.scope == "layer":
         return
-    offers, size = {}, 0
+    gains, size = {}, 0
     for one in plan.layers:
         weights = None if one.statistics is None else weights_of_rows(one.statistics)
-        offers[one.path] = make_offer(one.read_matrix(), config, weights)
-        size += offers[one.path].size
-    numbers = share_numbers(offers, config.numbers_for(size))
+        gains[one.path] = rank_gains(one.read_matrix(), config, weights)
+        size += gains[one.path].size
+    numbers = allocate_numbers(gains, config.numbers_for(size))
     for one in plan.layers:
         one.numbers = numbers[one.path]
     if not isinstance(config.quantization, str):
-        whole = [path for path, own in numbers.items() if own == offers[path].size]
+        whole = [path for path, own in numbers.items() if own == gains[path].size]
         plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
 
 

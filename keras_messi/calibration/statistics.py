@@ -1,4 +1,4 @@
-"""What calibration data tells about the layers of a model."""
+"""Calibration statistics of layers, and what is computed from them."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.messi import stored_size
 from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.adapter import family_of
-from keras_messi.models.keras.surgery import Place
+from keras_messi.models.keras.surgery import NamedLayer
 from keras_messi.report import format_table
 
 
@@ -30,13 +30,13 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
     heading = ["layer", "type", "matrix", "parameters", "bytes", "share"]
     rows = [[*heading, f"{goal}: rank", "bytes", "smaller"]]
     saved = 0
-    for place in surgery.find_layers(model):
-        size = stored_bytes([place.layer])
+    for named in surgery.find_layers(model):
+        size = stored_bytes([named.layer])
         if not size:
             continue
-        then, cells = _forecast(place, size, config)
+        then, cells = _forecast(named, size, config)
         saved += size - then
-        rows.append([*_description(place, size, total), *cells])
+        rows.append([*_description(named, size, total), *cells])
     parameters = f"{surgery.count_parameters(model):,}"
     left = total - saved
     ends = ["", f"{left:,}", f"{total / left:.2f} x"]
@@ -44,12 +44,12 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
     return format_table(rows)
 
 
-def _description(place: Place, size: int, total: int) -> list[str]:
-    layer, matrix = place.layer, "-"
+def _description(named: NamedLayer, size: int, total: int) -> list[str]:
+    layer, matrix = named.layer, "-"
     if has_matrix(layer):
         matrix = "{} x {}".format(*matrix_shape(layer))
     return [
-        place.path,
+        named.path,
         type(layer).__name__,
         matrix,
         f"{count_own_parameters(layer):,}",
@@ -58,13 +58,15 @@ def _description(place: Place, size: int, total: int) -> list[str]:
     ]
 
 
-def _forecast(place: Place, size: int, config: MessiConfig) -> tuple[int, list[str]]:
+def _forecast(
+    named: NamedLayer, size: int, config: MessiConfig
+) -> tuple[int, list[str]]:
     """Bytes of a layer after compression, and what the table says of it."""
-    layer: keras.Layer = place.layer
+    layer: keras.Layer = named.layer
     if not has_matrix(layer):
         return size, ["-", "-", ""]
-    if place.obstacle:
-        return size, ["-", "-", place.obstacle]
+    if named.obstacle:
+        return size, ["-", "-", named.obstacle]
     reason = reason_to_skip(layer, config)
     if reason:
         return size, ["-", "-", reason[0]]

@@ -1,4 +1,4 @@
-"""Matrices as clusters of rows, or of blocks of them: the one door to kprojclust."""
+"""Factors and codes of matrices by clustering: the one module that uses kprojclust."""
 
 import hashlib
 import warnings

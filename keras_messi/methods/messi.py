@@ -1,4 +1,4 @@
-"""Layers of factors in the place of others: what `MessiConfig` asks for."""
+"""MESSI: the matrix as factors around k subspaces, for `MessiConfig`."""
 
 from collections.abc import Callable
 from dataclasses import replace

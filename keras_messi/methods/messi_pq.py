@@ -1,4 +1,4 @@
-"""Layers of factors whose coordinates are codes, in the place of others."""
+"""MESSI with product-quantized coordinates, for `MessiConfig` with a `PQConfig`."""
 
 from typing import Any, NamedTuple
 
@@ -102,7 +102,7 @@ def _clusters(factors: Factors) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def in_blocks(factors: Factors, block_size: int) -> Factors:
-    """The same factors with the directions of each cluster dealt out to its blocks.
+    """The same factors with the directions of each cluster interleaved over blocks.
 
     Directions come strongest first. There and back, each block gets one of the
     strongest, one of the next and so on, so that all blocks have about as much to tell
@@ -112,13 +112,13 @@ def in_blocks(factors: Factors, block_size: int) -> Factors:
     coordinates, bases = [], []
     for u, v in zip(factors.coordinates, factors.bases, strict=True):
         lacking = -len(v) % block_size
-        order = dealt_out(len(v) + lacking, block_size)
+        order = interleaved(len(v) + lacking, block_size)
         coordinates.append(np.pad(u, ((0, 0), (0, lacking)))[:, order])
         bases.append(np.pad(v, ((0, lacking), (0, 0)))[order])
     return Factors(factors.assignments, coordinates, bases)
 
 
-def dealt_out(rank: int, block_size: int) -> np.ndarray:
+def interleaved(rank: int, block_size: int) -> np.ndarray:
     """An order of directions, block after block: integers of shape (rank,)."""
     turns = np.arange(rank).reshape(block_size, -1)  # (turns, blocks)
     turns[1::2] = turns[1::2, ::-1]

@@ -1,4 +1,4 @@
-"""Layers of codebooks and codes in the place of others: what `PQConfig` asks for."""
+"""Product quantization: the matrix as codebooks and codes, for `PQConfig`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +68,7 @@ def _is_transposed(layer: keras.Layer) -> bool:
 def as_it_is(
     fit: Callable[[PQConfig], Any], config: PQConfig, *_: Any
 ) -> tuple[PQConfig, Any]:
-    """A config and its fit: it leaves nothing open."""
+    """A config and its fit: nothing in it is "auto"."""
     return config, fit(config)
 
 

@@ -1,4 +1,4 @@
-"""Smaller stand-ins for single layers."""
+"""The methods, and the compression of a single layer by one of them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,15 +29,15 @@ from keras_messi.report import SkipReason
 
 
 class Compressed(NamedTuple):
-    """A smaller stand-in for a layer, and what it costs.
+    """A compressed layer and its errors.
 
     Attributes:
         layer: The new layer.
         relative_error: Relative squared error of its matrix.
         output_error: Relative squared error of its outputs on calibration data.
-        plain_output_error: The same, had nothing been learned from these.
-        adopted: What was learned from calibration data.
-        dropped: What would have made the output error worse.
+        plain_output_error: The same without what calibration data changed.
+        adopted: Changes due to calibration data that were kept.
+        dropped: Changes that would have raised the output error.
     """
 
     layer: keras.Layer
@@ -60,7 +60,7 @@ def compress_layer(
     calibration: Calibration | None = None,
     numbers: int | None = None,
 ) -> Compressed:
-    """A smaller stand-in for a layer.
+    """Compress a layer.
 
     Args:
         layer: A layer for which `reason_to_skip` gives None.
@@ -72,13 +72,13 @@ def compress_layer(
     matrix = read_matrix(layer)
     if numbers == matrix.size:
         return _keep_whole(layer, matrix, config, calibration)
-    settle = METHODS[type(config)].settle
+    resolve = METHODS[type(config)].resolve
     fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
     if calibration is None:
-        return settle(fit, config, matrix.shape, numbers)[1]
+        return resolve(fit, config, matrix.shape, numbers)[1]
     weighted = partial(fit, weights=weights_of_rows(calibration))
-    settled, best = settle(weighted, config, matrix.shape, numbers)
-    plain = fit(settled)
+    resolved, best = resolve(weighted, config, matrix.shape, numbers)
+    plain = fit(resolved)
     if plain.error < best.error:
         best = plain._replace(dropped=("row weights", *plain.dropped))
     else:
@@ -160,14 +160,14 @@ class Method(NamedTuple):
         classes: Types of layers that it takes, and of the new ones.
         new_layer: From a layer, its matrix, a config, weights of the rows of the matrix
             or None, and the numbers to keep or None.
-        settle: From a function that fits a config, a config, the shape of a matrix and
-            the numbers to keep: the config that leaves nothing open, and its fit.
+        resolve: From a function that fits a config, a config, the shape of a matrix and
+            the numbers to keep: the config without "auto", and its fit.
         reason_by_size: Why the size of a matrix is in the way, as (reason, detail).
     """
 
     classes: dict[type, type]
     new_layer: Callable[..., keras.Layer]
-    settle: Callable[..., tuple[Config, Compressed]]
+    resolve: Callable[..., tuple[Config, Compressed]]
     reason_by_size: Callable[..., tuple[str, str] | None]
 
 

@@ -1,4 +1,4 @@
-"""Layers whose matrix stays whole and only takes fewer bits, as Keras quantizes it."""
+"""Rounding: all numbers of a matrix in fewer bits, as Keras quantizes them."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ from keras_messi.models.keras.sizes import count_parameters, stored_bytes
 from keras_messi.models.keras.surgery import (
     Filters,
     LayersRefused,
-    Place,
+    NamedLayer,
     Surgery,
     find_layers,
     matches,
@@ -53,16 +53,16 @@ def family_of(model: Any) -> Family:
     return _TRANSFORMERS if huggingface.framework_of(model) else _KERAS
 
 
-def open_model(model: Any) -> tuple[Family, list[Place]]:
+def open_model(model: Any) -> tuple[Family, list[NamedLayer]]:
     """The family of a model and its layers, once it is clear that it can be copied.
 
     Raises:
         ValueError: The model is not built, or can't be copied.
     """
     family = family_of(model)
-    places = family.surgery.find_layers(model)
+    named_layers = family.surgery.find_layers(model)
     family.surgery.replace_layers(model, {})
-    return family, places
+    return family, named_layers
 
 
 def family_at(path: str | os.PathLike[str]) -> Family:
@@ -90,17 +90,17 @@ def change_layers(
     """
     surgery = family_of(model).surgery
     candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
-    chosen = [place for place in candidates if matches(place, filters)]
+    chosen = [named for named in candidates if matches(named, filters)]
     if not chosen:
         raise ValueError(
             f"`filters` must match a layer that can be changed. Received: "
             f"filters={filters!r}, and these layers are "
-            f"{[place.path for place in candidates]}"
+            f"{[named.path for named in candidates]}"
         )
-    for place in chosen:
-        if place.obstacle:
-            raise ValueError(f"Layer {place.path} can't be changed: {place.obstacle}.")
-    new_layers = {place.layer: changed(place.layer) for place in chosen}
+    for named in chosen:
+        if named.obstacle:
+            raise ValueError(f"Layer {named.path} can't be changed: {named.obstacle}.")
+    new_layers = {named.layer: changed(named.layer) for named in chosen}
     return surgery.replace_layers(model, new_layers)
 
 
@@ -123,7 +123,7 @@ class Swapped(NamedTuple):
 
 
 def swap_layers(
-    family: Family, model: Any, new_layers: Mapping[Place, keras.Layer]
+    family: Family, model: Any, new_layers: Mapping[NamedLayer, keras.Layer]
 ) -> Swapped:
     """A copy of a model with all new layers that it takes.
 
@@ -135,18 +135,18 @@ def swap_layers(
     Raises:
         ValueError: The model takes none of the new layers.
     """
-    new = {place.layer: layer for place, layer in new_layers.items()}
+    new = {named.layer: layer for named, layer in new_layers.items()}
     refused: dict[str, str] = {}
     try:
         small = family.surgery.replace_layers(model, new)
     except LayersRefused as error:
-        paths = {place.layer: place.path for place in new_layers}
+        paths = {named.layer: named.path for named in new_layers}
         refused = {paths[layer]: why for layer, why in error.reasons.items()}
         taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
         small = family.surgery.replace_layers(model, taken)
     small, folded = family.fold(small)
     _warn_if_not_compiled(model, small)
-    layers = {place.path: place.layer for place in family.surgery.find_layers(small)}
+    layers = {named.path: named.layer for named in family.surgery.find_layers(small)}
     return Swapped(small, refused, folded, layers, _sizes(family.surgery, model, small))
 
 

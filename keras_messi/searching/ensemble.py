@@ -21,7 +21,7 @@ from keras_messi.methods.bisection import bisect_maximum
 from keras_messi.methods.clustering import fingerprint, shared_clusterings
 from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.adapter import family_of
-from keras_messi.models.keras.surgery import Filters, Place, matches
+from keras_messi.models.keras.surgery import Filters, NamedLayer, matches
 from keras_messi.report import CompressionReport, format_table
 from keras_messi.searching.trials import Candidate, Trial, TrialLog
 
@@ -131,9 +131,9 @@ def search(
     rates = _check_rates(config, rates)
     _check_at_least_1(max_clusters=max_clusters, max_trials=max_trials)
     family = family_of(model)
-    places = [x for x in family.surgery.find_layers(model) if matches(x, filters)]
+    layers = [x for x in family.surgery.find_layers(model) if matches(x, filters)]
     arguments = {
-        "model": _fingerprint(places),
+        "model": _fingerprint(layers),
         "config": repr(replace(config, rate=rates[0], num_clusters=1)),
         "rates": rates,
         "score": None if score is None else getattr(score, "__qualname__", "function"),
@@ -164,7 +164,7 @@ def search(
         ) as bar,
     ):
         for rate in rates:
-            most = _most_clusters(places, replace(config, rate=rate), max_clusters)
+            most = _most_clusters(layers, replace(config, rate=rate), max_clusters)
             _search_rate(log, partial(attempt, rate), rate, most, max_trials, bar)
     return _result(log, rates)
 
@@ -253,13 +253,13 @@ def _check_at_least_1(**arguments: int) -> None:
             )
 
 
-def _most_clusters(places: list[Place], config: MessiConfig, limit: int) -> int:
+def _most_clusters(layers: list[NamedLayer], config: MessiConfig, limit: int) -> int:
     """Largest k, up to a limit, that leaves out no layer that k = 1 would compress."""
     alone = replace(config, num_clusters=1)
     sizes = {
-        place.layer: math.prod(matrix_shape(place.layer))
-        for place in places
-        if not place.obstacle and reason_to_skip(place.layer, alone) is None
+        named.layer: math.prod(matrix_shape(named.layer))
+        for named in layers
+        if not named.obstacle and reason_to_skip(named.layer, alone) is None
     }
 
     def leaves_out_much(k: int) -> bool:
@@ -271,11 +271,11 @@ def _most_clusters(places: list[Place], config: MessiConfig, limit: int) -> int:
     return max(1, bisect_left(ks, True, key=leaves_out_much))
 
 
-def _fingerprint(places: list[Place]) -> str:
+def _fingerprint(layers: list[NamedLayer]) -> str:
     """What tells the layers of a model, by path and weights, from those of others."""
     texts = [
         f"{x.path} {fingerprint(read_matrix(x.layer)) if has_matrix(x.layer) else ''}"
-        for x in places
+        for x in layers
     ]
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
 

@@ -43,7 +43,7 @@ def compress_in_groups(
             too, and trains it in place. The model is compiled if `model` was, with a
             fresh optimizer.
         calibration_data: Inputs, as for `compress`, that can be gone through for each
-            group again: what layers receive is found out anew each time.
+            group again: statistics are collected again each time.
         verbose: Whether to show progress bars on stderr.
 
     Returns:
@@ -82,11 +82,11 @@ def compress_in_groups(
     if isinstance(calibration_data, CalibrationStatistics):
         raise ValueError(
             "`calibration_data` must be inputs, which are run through the model for "
-            "each group anew. Received: what `calibrate` found out"
+            "each group again. Received: statistics of `calibrate`"
         )
     reports = []
     for paths, own in zip(_paths(model, configs, groups), configs, strict=True):
-        # Paths and not the filters: these may match what was put in meanwhile.
+        # Paths and not the filters: these may match new layers.
         exactly = [f"^{re.escape(path)}$" for path in paths]
         model, report = compress(
             model, own, exactly, calibration_data=calibration_data, verbose=verbose
@@ -119,10 +119,10 @@ def _paths(
     model: Any, configs: Sequence[Config], groups: Sequence[Filters]
 ) -> list[list[str]]:
     """Paths of the layers to compress in each group, of which none is in two."""
-    places, found = family_of(model).surgery.find_layers(model), []
+    layers, found = family_of(model).surgery.find_layers(model), []
     group_of: dict[str, int] = {}
     for i, (config, filters) in enumerate(zip(configs, groups, strict=True)):
-        paths = [x.path for x in make_plan(places, config, filters).layers]
+        paths = [x.path for x in make_plan(layers, config, filters).layers]
         for path in paths:
             if path in group_of:
                 raise ValueError(

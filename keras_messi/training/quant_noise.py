@@ -1,4 +1,4 @@
-"""Quant-Noise in models: put it in for training, refit its codewords, take it out."""
+"""Quant-Noise in models: add it for training, refit its codewords, remove it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +27,8 @@ def add_quant_noise(
 ) -> keras.Model:
     """A copy of a model that trains with blocks of some weights missing.
 
-    Each chosen layer is put into a `QuantNoise`. Train the copy, then take the noise
-    out again by `remove_quant_noise`, and compress.
+    Each chosen layer is wrapped in a `QuantNoise`. Train the copy, then remove the
+    noise by `remove_quant_noise`, and compress.
 
     Args:
         model: A built model of Keras, of any class. It is left as it is.
@@ -119,7 +119,7 @@ def _with_noise(
 
 
 def remove_quant_noise(model: keras.Model, filters: Filters = None) -> keras.Model:
-    """A copy of a model with the layers themselves in the place of those with noise.
+    """A copy of a model with the layers themselves instead of those with noise.
 
     It has the weights as they were trained, and needs Keras alone.
 
@@ -151,7 +151,7 @@ def refit_codewords(model: keras.Model) -> None:
         ValueError: The model has no such layer, or weights that are not finite.
     """
     _check_keras(model)
-    layers = [place.layer for place in find_layers(model)]
+    layers = [named.layer for named in find_layers(model)]
     noisy = [layer for layer in layers if isinstance(layer, CodewordNoise)]
     if not noisy:
         raise ValueError(

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_messi.allocation.budget import Offer, make_offer, share_numbers
+from keras_messi.allocation.budget import RankGains, allocate_numbers, rank_gains
 from keras_messi.configs import MessiConfig
 
 
 def offer(gains_by_cluster, costs, size):
     """An offer of clusters with strongest directions first, that sums to error 1."""
     total = sum(map(sum, gains_by_cluster))
-    return Offer(
+    return RankGains(
         np.concatenate([np.array(gains) / total for gains in gains_by_cluster]),
         np.repeat(costs, [len(gains) for gains in gains_by_cluster]),
         np.concatenate([np.arange(len(gains)) == 0 for gains in gains_by_cluster]),
@@ -56,9 +56,9 @@ def test_no_other_division_of_the_numbers_spent_leaves_less_error(found, share):
     least = sum(int(one.costs[one.needed].sum()) for one in found)
     if kept < least:
         with pytest.raises(ValueError, match=f"at least {least} numbers"):
-            share_numbers(named, kept)
+            allocate_numbers(named, kept)
         return
-    numbers = share_numbers(named, kept)
+    numbers = allocate_numbers(named, kept)
     spent = sum(numbers.values())
     assert spent <= kept
     error = sum(error_of(one, numbers[name]) for name, one in named.items())
@@ -72,10 +72,10 @@ def test_numbers_go_where_they_do_most():
     low = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 40))
     config = MessiConfig(0.5, num_clusters=2, scope="model")
     found = {
-        "low": make_offer(low, config),
-        "full": make_offer(rng.normal(size=(60, 40)), config),
+        "low": rank_gains(low, config),
+        "full": rank_gains(rng.normal(size=(60, 40)), config),
     }
-    numbers = share_numbers(found, 2400)
+    numbers = allocate_numbers(found, 2400)
     assert 4 * (60 + 40) <= numbers["low"] < 700
     assert numbers["full"] > 1000
 
@@ -85,7 +85,7 @@ def test_offers_count_rows_by_their_weights():
     matrix = rng.normal(size=(30, 10))
     weights = np.repeat([1.0, 0.0], [5, 25])
     config = MessiConfig(0.5, num_clusters=1, scope="model")
-    found = make_offer(matrix, config, weights)
+    found = rank_gains(matrix, config, weights)
     assert found.gains[:5].sum() == pytest.approx(1)
     assert found.gains.sum() == pytest.approx(1)
     assert found.costs.tolist() == [40] * 10

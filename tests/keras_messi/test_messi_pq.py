@@ -17,7 +17,7 @@ from keras_messi.layers import MessiPQDense, MessiPQEmbedding, PQEmbedding
 from keras_messi.layers._codes import pack_codes
 from keras_messi.layers._lookup import static_lookup
 from keras_messi.layers.sizes import stored_bytes
-from keras_messi.methods.messi_pq import dealt_out
+from keras_messi.methods.messi_pq import interleaved
 from keras_messi.report import SkipReason
 from tests import reference
 
@@ -339,7 +339,7 @@ def test_a_cluster_of_fewer_rows_than_a_block_is_filled_up():
 
 
 def test_directions_are_dealt_out_there_and_back():
-    assert dealt_out(9, 3).tolist() == [0, 5, 6, 1, 4, 7, 2, 3, 8]
+    assert interleaved(9, 3).tolist() == [0, 5, 6, 1, 4, 7, 2, 3, 8]
 
 
 def test_bases_of_a_model_are_quantized_and_back():

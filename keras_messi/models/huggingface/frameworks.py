@@ -52,7 +52,7 @@ def adapter_for(framework: str | None) -> ModuleType:
                 f"transformers {transformers.__version__} has no TensorFlow models; "
                 "the last that reads all files is 4.54"
             )
-        return import_module(f"keras_messi.huggingface.{framework}")
+        return import_module(f"keras_messi.models.huggingface.{framework}")
     except ImportError as error:
         raise ImportError(
             f"For {framework} models of transformers, {extra}: {error}"

@@ -16,7 +16,7 @@ from keras_messi.layers import sizes
 from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.proxies import path_of
-from keras_messi.models.keras.surgery import Place, Surgery
+from keras_messi.models.keras.surgery import NamedLayer, Surgery
 
 _OWN = __name__.partition(".")[0]
 
@@ -24,7 +24,7 @@ _OWN = __name__.partition(".")[0]
 class CompressedModel:
     """What a model of transformers does otherwise once its layers are factored.
 
-    Its `config.messi` says which factored layer is in which place.
+    Its `config.messi` says which compressed layer each path has.
     """
 
     config: Any
@@ -85,8 +85,8 @@ def _plain_class(model: Any) -> type:
     return next(cls for cls in classes if not issubclass(cls, CompressedModel))
 
 
-def find_layers(model: Any) -> list[Place]:
-    """All places of a model with weights, each with a Keras layer in its stead.
+def find_layers(model: Any) -> list[NamedLayer]:
+    """All layers of a model with weights, each as a proxy of Keras.
 
     Raises:
         ValueError: The model is not built, or Keras runs on another backend.
@@ -95,7 +95,7 @@ def find_layers(model: Any) -> list[Place]:
 
 
 def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> Any:
-    """A copy of a model with factored layers in some places.
+    """A copy of a model with some layers replaced by compressed ones.
 
     Args:
         model: A model of transformers. It is left as it is.
@@ -189,7 +189,7 @@ def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> Non
         if name != kind.__name__ and not layer_type.__module__.startswith(_OWN):
             raise ValueError(
                 "`model` must be what its class and config build. Received: a model "
-                f"with a {kind.__name__} at {path} in the place of a {name}"
+                f"with a {kind.__name__} at {path} instead of a {name}"
             )
 
 
@@ -222,7 +222,7 @@ def _stored_by(layer: keras.Layer, path: str, adapter: ModuleType) -> dict[str, 
 def _below(
     path: str, tensors: Mapping[str, Any], adapter: ModuleType
 ) -> dict[str, Any]:
-    """The tensors of one place, under the names that they have in it."""
+    """The tensors of one layer, under their names in it."""
     start = path + adapter.SEPARATOR
     return {
         name.removeprefix(start): tensor

@@ -1,4 +1,4 @@
-"""Stock Keras layers that stand for the layers of another library.
+"""Keras layers as proxies of the layers of another library.
 
 They show a layer to the code that compresses, which knows Keras layers only.
 """
@@ -9,13 +9,13 @@ from typing import Any
 
 import keras
 
-from keras_messi.models.keras.surgery import Place
+from keras_messi.models.keras.surgery import NamedLayer
 
 
-def dense_place(
+def dense_layer(
     path: str, kernel: Any, bias: Any, dtype: str, obstacle: str | None = None
-) -> Place:
-    """The place of a Dense layer with a kernel of shape `(inputs, units)`."""
+) -> NamedLayer:
+    """A proxy of a Dense layer with a kernel of shape `(inputs, units)`."""
     layer = keras.layers.Dense(
         kernel.shape[1], use_bias=bias is not None, name=name_of(path), dtype=dtype
     )
@@ -26,18 +26,18 @@ def dense_place(
     return _place(path, layer, obstacle)
 
 
-def embedding_place(
+def embedding_layer(
     path: str, table: Any, dtype: str, obstacle: str | None = None
-) -> Place:
-    """The place of an Embedding with a table of shape `(rows, width)`."""
+) -> NamedLayer:
+    """A proxy of an Embedding with a table of shape `(rows, width)`."""
     layer = keras.layers.Embedding(*table.shape, name=name_of(path), dtype=dtype)
     layer.build()
     layer.embeddings.assign(table)
     return _place(path, layer, obstacle)
 
 
-def other_place(path: str, layer_type: str, weights: Iterable[Any]) -> Place:
-    """The place of a layer that is only weighed: its type and the size of weights."""
+def other_layer(path: str, layer_type: str, weights: Iterable[Any]) -> NamedLayer:
+    """A proxy of any other layer: its type and the size of its weights."""
     layer = type(layer_type, (keras.Layer,), {})(name=name_of(path))
     for weight in weights:
         dtype = keras.backend.standardize_dtype(weight.dtype)
@@ -46,13 +46,13 @@ def other_place(path: str, layer_type: str, weights: Iterable[Any]) -> Place:
     return _place(path, layer)
 
 
-def factored_place(path: str, layer: keras.Layer) -> Place:
-    """The place of a layer that has been factored before."""
+def factored_layer(path: str, layer: keras.Layer) -> NamedLayer:
+    """A layer that is compressed already."""
     return _place(path, layer)
 
 
 def path_of(layer: keras.Layer) -> str:
-    """Where in its model the layer is that a Keras layer stands for."""
+    """Path in its model of the layer that a proxy belongs to."""
     return layer.place_in_model
 
 
@@ -61,6 +61,6 @@ def name_of(path: str) -> str:
     return path.replace("/", ".").rpartition(".")[-1] or "model"
 
 
-def _place(path: str, layer: keras.Layer, obstacle: str | None = None) -> Place:
+def _place(path: str, layer: keras.Layer, obstacle: str | None = None) -> NamedLayer:
     layer.place_in_model = path
-    return Place(path, layer, obstacle)
+    return NamedLayer(path, layer, obstacle)

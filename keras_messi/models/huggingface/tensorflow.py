@@ -1,6 +1,6 @@
 """What is special to the TensorFlow models of transformers: they are tf_keras models.
 
-A place is named as in a checkpoint, such as "bert/encoder/layer_._0/output/dense".
+A layer is named as in a checkpoint, such as "bert/encoder/layer_._0/output/dense".
 """
 
 from collections import defaultdict
@@ -17,12 +17,12 @@ from safetensors.numpy import save_file as save_file
 
 from keras_messi.calibration.observing import Observer, Run, calls_wrapped, eagerly
 from keras_messi.models.huggingface.proxies import (
-    dense_place,
-    embedding_place,
-    factored_place,
-    other_place,
+    dense_layer,
+    embedding_layer,
+    factored_layer,
+    other_layer,
 )
-from keras_messi.models.keras.surgery import Place
+from keras_messi.models.keras.surgery import NamedLayer
 
 # What the names of classes begin with.
 PREFIX = "TF"
@@ -35,7 +35,7 @@ _TABLES = ("weight", "position_embeddings", "token_type_embeddings")
 
 
 class FactoredLayer(tf_keras.layers.Layer):
-    """A factored Keras 3 layer in the place of a Dense layer of a tf_keras model.
+    """A compressed Keras 3 layer for a Dense layer of a tf_keras model.
 
     tf_keras sees no weights in a Keras 3 layer, neither to train nor to save them. Here
     they are entered into its lists.
@@ -60,7 +60,7 @@ class FactoredLayer(tf_keras.layers.Layer):
 
 
 class FactoredTable(FactoredLayer):
-    """A factored Keras 3 layer in the place of a variable that is a table of rows."""
+    """A factored Keras 3 layer for a variable that is a table of rows."""
 
     def sparse_read(self, indices: Any, name: str | None = None) -> Any:
         """Rows of the table: what `tf.gather` asks of a variable."""
@@ -68,7 +68,7 @@ class FactoredTable(FactoredLayer):
 
 
 class _ObservedTable:
-    """In the place of a variable that is a table, whose rows it reads."""
+    """Replaces a variable that is a table, whose rows it reads."""
 
     def __init__(self, table: tf.Variable, observer: Observer) -> None:
         self.table = table
@@ -128,8 +128,8 @@ def build(model_class: type, config: Any) -> tf_keras.Model:
     return model
 
 
-def find_layers(model: tf_keras.Model) -> list[Place]:
-    """All places with weights."""
+def find_layers(model: tf_keras.Model) -> list[NamedLayer]:
+    """Proxies of all layers with weights."""
     weights = defaultdict(list)
     for variable in model.weights:
         weights[_path(variable)].append(variable)
@@ -138,28 +138,28 @@ def find_layers(model: tf_keras.Model) -> list[Place]:
     places = []
     for path, variables in weights.items():
         if path in factored:
-            places.append(factored_place(path, factored[path]))
+            places.append(factored_layer(path, factored[path]))
         elif path in matrices:
-            places.append(_stand_in(path, matrices[path][0]))
+            places.append(_proxy(path, matrices[path][0]))
         else:
-            places.append(other_place(path, types[path].__name__, variables))
+            places.append(other_layer(path, types[path].__name__, variables))
     return places
 
 
 def layer_types(model: tf_keras.Model) -> dict[str, type]:
-    """Class of the layer in each place with weights."""
+    """Class of each layer with weights."""
     # Outer layers come first, so that a path ends up with its innermost layer.
     return {_path(v): type(layer) for layer in layers_of(model) for v in layer.weights}
 
 
-def _stand_in(path: str, holder: _Holder) -> Place:
+def _proxy(path: str, holder: _Holder) -> NamedLayer:
     if not holder.is_dense:
-        return embedding_place(path, holder.matrix, holder.dtype)
-    return dense_place(path, holder.matrix, holder.value.bias, holder.dtype)
+        return embedding_layer(path, holder.matrix, holder.dtype)
+    return dense_layer(path, holder.matrix, holder.value.bias, holder.dtype)
 
 
 def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
-    """Put factored layers that are not built yet in the places of stock ones."""
+    """Replace stock layers by compressed ones that are not built yet."""
     matrices = _matrices(model)
     for path, layer in layers.items():
         owner, attribute, old = holder = matrices[path][0]
@@ -185,7 +185,7 @@ def _with_source(policy: str, dtype: str) -> str:
 
 @contextmanager
 def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterator[Run]:
-    """Tell observers what places receive whenever the model is run inside."""
+    """Call observers with the inputs of layers whenever the model is run inside."""
     matrices = _matrices(model)
 
     def run(batch: Any) -> None:

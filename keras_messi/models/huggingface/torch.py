@@ -1,7 +1,7 @@
 """What is special to the PyTorch models of transformers.
 
 On its torch backend a Keras layer is a `torch.nn.Module` and takes the place of one.
-A place is named as in `named_modules()`, such as "bert.encoder.layer.0.output.dense".
+A layer is named as in `named_modules()`, such as "bert.encoder.layer.0.output.dense".
 """
 
 from collections import defaultdict
@@ -18,12 +18,12 @@ from torch import nn
 
 from keras_messi.calibration.observing import Observer, Run, eagerly
 from keras_messi.models.huggingface.proxies import (
-    dense_place,
-    embedding_place,
-    factored_place,
-    other_place,
+    dense_layer,
+    embedding_layer,
+    factored_layer,
+    other_layer,
 )
-from keras_messi.models.keras.surgery import Place
+from keras_messi.models.keras.surgery import NamedLayer
 
 # What the names of classes begin with.
 PREFIX = ""
@@ -53,8 +53,8 @@ def build(model_class: Any, config: Any) -> nn.Module:
     return model_class._from_config(config).eval()
 
 
-def find_layers(model: nn.Module) -> list[Place]:
-    """All places with weights. What is shared belongs to the first place."""
+def find_layers(model: nn.Module) -> list[NamedLayer]:
+    """Proxies of all layers with weights. Shared weights belong to the first layer."""
     factored = factored_layers(model)
     users: dict[int, list[tuple[str, nn.Module]]] = defaultdict(list)
     for path, module in model.named_modules():
@@ -66,16 +66,16 @@ def find_layers(model: nn.Module) -> list[Place]:
         own = [x for x in module.parameters(recurse=False) if id(x) not in seen]
         seen.update(map(id, own))
         if path in factored:
-            places.append(factored_place(path, module))
+            places.append(factored_layer(path, module))
         elif own and _factored_path(path, factored) is None:
             shared = [user for weight in own for user in users[id(weight)]]
             others = [user for user in shared if user[1] is not module]
-            places.append(_stand_in(path, module, own, others))
+            places.append(_proxy(path, module, own, others))
     return places
 
 
 def layer_types(model: nn.Module) -> dict[str, type]:
-    """Class of the module in each place with weights."""
+    """Class of each module with weights."""
     return {
         path: type(module)
         for path, module in model.named_modules()
@@ -83,13 +83,13 @@ def layer_types(model: nn.Module) -> dict[str, type]:
     }
 
 
-def _stand_in(
+def _proxy(
     path: str,
     module: nn.Module,
     own: list[nn.Parameter],
     others: list[tuple[str, nn.Module]],
-) -> Place:
-    """A place with its own weights; others are the modules that share them."""
+) -> NamedLayer:
+    """A proxy with weights of its own; others are the modules that share them."""
     # Exact types: a subclass may compute something else.
     if type(module) is nn.Embedding and len(own) == 1:
         bound = [name for name, user in others if type(user) is not nn.Linear]
@@ -97,18 +97,18 @@ def _stand_in(
         if module.max_norm is not None:
             obstacle = "rescales its rows (max_norm)"
         dtype = _dtype_name(module.weight)
-        return embedding_place(path, module.weight.detach(), dtype, obstacle)
+        return embedding_layer(path, module.weight.detach(), dtype, obstacle)
     if type(module) is nn.Linear and any(x is module.weight for x in own):
         names = ", ".join(name for name, _ in others)
         obstacle = f"shares its weights with {names}" if names else None
         bias = None if module.bias is None else module.bias.detach()
         kernel, dtype = module.weight.detach().T, _dtype_name(module.weight)
-        return dense_place(path, kernel, bias, dtype, obstacle)
-    return other_place(path, type(module).__name__, own)
+        return dense_layer(path, kernel, bias, dtype, obstacle)
+    return other_layer(path, type(module).__name__, own)
 
 
 def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
-    """Put factored layers that are not built yet in the places of stock ones.
+    """Replace stock layers by compressed ones that are not built yet.
 
     A Linear layer that shares its weight with an Embedding follows it.
     """

@@ -1,4 +1,4 @@
-"""Layers with other layers put into them, and configs that remember it.
+"""Models with swapped layers, whose configs serialize the new ones.
 
 A class that makes its layers itself makes the old ones again when it is loaded. So a
 layer or model in which layers were replaced gets a class derived from its own, whose
@@ -23,14 +23,14 @@ from keras_messi.models.keras._keras_internals import (
     is_plain_graph,
 )
 
-_PUT_IN = "_put_in"  # attribute of an altered layer: the layers put into it
+_SWAPPED = "_swapped"  # attribute of an altered layer: the new layers in it
 
 
-# Whether to take a layer, found at a place, whole and not look inside.
+# Whether to treat a layer, given its index, as a leaf.
 IsWhole = Callable[[int, keras.Layer], bool]
 
 
-def _never(place: int, layer: keras.Layer) -> bool:
+def _never(index: int, layer: keras.Layer) -> bool:
     return False
 
 
@@ -66,10 +66,10 @@ def _walk(
     def visit(holder: keras.Layer) -> Iterator[tuple[keras.Layer, keras.Layer]]:
         for layer in direct_layers(holder):
             if id(layer) not in seen:
-                place = len(seen)
+                index = len(seen)
                 seen.add(id(layer))
                 yield holder, layer
-                if not is_whole(place, layer):
+                if not is_whole(index, layer):
                     yield from visit(layer)
 
     return visit(root)
@@ -79,7 +79,7 @@ def _names(layer: keras.Layer) -> dict[int, str]:
     """Names of the layers in attributes, such as "blocks/0" for `self.blocks[0]`."""
     names = {id(x): x.name for x in layer.layers} if is_graph(layer) else {}
     for attribute, value in attributes(layer).items():
-        if attribute != _PUT_IN:
+        if attribute != _SWAPPED:
             for name, inner in _layers_in(value, attribute.lstrip("_")):
                 names.setdefault(id(inner), name)
     return names
@@ -102,9 +102,9 @@ def _unique(path: str, taken: dict[str, keras.Layer]) -> str:
 
 
 def build_configs(root: keras.Layer, is_whole: IsWhole = _never) -> dict[str, Any]:
-    """What a layer or model and all inside it were built with, by place."""
+    """Build configs of a layer or model and all inside it, by index."""
     configs = (layer.get_build_config() for layer in all_layers(root, is_whole))
-    return {str(place): config for place, config in enumerate(configs) if config}
+    return {str(index): config for index, config in enumerate(configs) if config}
 
 
 def build_rest(
@@ -114,15 +114,17 @@ def build_rest(
 
     Keras builds a model by calling it, which it can't if that takes several inputs.
     """
-    place, layers = 0, all_layers(root, is_whole)
-    while place < len(layers):
-        if not layers[place].built and str(place) in configs:
-            layers[place].build_from_config(configs[str(place)])
+    index, layers = 0, all_layers(root, is_whole)
+    while index < len(layers):
+        if not layers[index].built and str(index) in configs:
+            layers[index].build_from_config(configs[str(index)])
             layers = all_layers(root, is_whole)  # it may have made some
-        place += 1
+        index += 1
 
 
-def put_layers(root: keras.Layer, pairs: list[tuple[keras.Layer, keras.Layer]]) -> None:
+def exchange_in(
+    root: keras.Layer, pairs: list[tuple[keras.Layer, keras.Layer]]
+) -> None:
     """Exchange layers anywhere inside a layer or model, in place.
 
     Args:
@@ -138,8 +140,8 @@ def remember_layers(root: keras.Layer, new_layers: list[keras.Layer]) -> None:
     for layer in all_layers(root):
         inside = [x for x in all_layers(layer)[1:] if id(x) in new]
         if inside and not is_plain_graph(layer):
-            known = vars(layer).get(_PUT_IN, ())
-            object.__setattr__(layer, _PUT_IN, (*known, *inside))
+            known = vars(layer).get(_SWAPPED, ())
+            object.__setattr__(layer, _SWAPPED, (*known, *inside))
             original: Any = type(layer)
             if not issubclass(original, Altered):
                 object.__setattr__(layer, "__class__", _altered(original))
@@ -147,24 +149,24 @@ def remember_layers(root: keras.Layer, new_layers: list[keras.Layer]) -> None:
 
 @keras.saving.register_keras_serializable(package="keras_messi")
 class Altered:
-    """What the class of a layer gets when layers are put into the layer."""
+    """Mixin of the class of a layer in which other layers were swapped."""
 
-    _put_in: tuple[keras.Layer, ...]
+    _swapped: tuple[keras.Layer, ...]
 
     def get_config(self) -> dict[str, Any]:
-        """The original config, shapes and new layers by place in `all_layers`.
+        """The original config, shapes and new layers by index in `all_layers`.
 
-        Old and new layers may hold different layers inside: these take no places.
+        Layers inside old and new ones may differ and are not counted.
         """
-        put_in = {id(layer) for layer in self._put_in}
+        swapped = {id(layer) for layer in self._swapped}
 
-        def is_whole(place: int, layer: keras.Layer) -> bool:
-            return id(layer) in put_in
+        def is_whole(index: int, layer: keras.Layer) -> bool:
+            return id(layer) in swapped
 
         new = {
-            str(place): keras.saving.serialize_keras_object(layer)
-            for place, layer in enumerate(all_layers(self, is_whole))
-            if id(layer) in put_in
+            str(index): keras.saving.serialize_keras_object(layer)
+            for index, layer in enumerate(all_layers(self, is_whole))
+            if id(layer) in swapped
         }
         with _original_class(self):
             original = keras.saving.serialize_keras_object(self)
@@ -176,18 +178,18 @@ class Altered:
     def from_config(cls, config: dict[str, Any]) -> keras.Layer:
         """Make the original, and put the new layers into it."""
 
-        def is_whole(place: int, layer: keras.Layer) -> bool:
-            return str(place) in config["new"]
+        def is_whole(index: int, layer: keras.Layer) -> bool:
+            return str(index) in config["new"]
 
         with building_the_rest():
             original = keras.saving.deserialize_keras_object(config["original"])
             build_rest(original, config["built"], is_whole)
         layers = all_layers(original, is_whole)
         pairs = [
-            (layers[int(place)], keras.saving.deserialize_keras_object(new))
-            for place, new in config["new"].items()
+            (layers[int(index)], keras.saving.deserialize_keras_object(new))
+            for index, new in config["new"].items()
         ]
-        put_layers(original, [(old, new) for old, new in pairs if not _same(old, new)])
+        exchange_in(original, [(old, new) for old, new in pairs if not _same(old, new)])
         # A layer that the original made anew itself stays: others may share it.
         kept = [old if _same(old, new) else new for old, new in pairs]
         remember_layers(original, kept)
@@ -239,6 +241,6 @@ def _altered(original: type) -> type:
 def _refuse_preset(self: keras.Layer, *args: Any, **kwargs: Any) -> None:
     raise NotImplementedError(
         f"'{self.name}' holds compressed layers, which presets can't: they are read "
-        "by class, without the layers that were put in. Save it by "
+        "by class, without the swapped layers. Save it by "
         "keras_messi.save_model(model, 'model.keras') instead."
     )

@@ -1,4 +1,4 @@
-"""Let a layer hand its outputs on in the order that the next MessiDense needs."""
+"""Fold the routing of a MessiDense into the layer before it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def _graphs(model: keras.Model) -> list[keras.Model]:
 
 
 def _count_uses(model: keras.Model) -> Counter[keras.Layer]:
-    """In how many places of the graphs, or inside of other layers, a layer is used."""
+    """How often graphs call each layer, or other layers hold it."""
     uses: Counter[keras.Layer] = Counter()
     for graph in _graphs(model):
         uses.update(call.layer for call in graph_calls(graph))

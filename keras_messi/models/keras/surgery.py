@@ -17,7 +17,7 @@ from keras_messi.models.keras._keras_internals import (
 from keras_messi.models.keras.altered import (
     all_layers,
     all_paths,
-    put_layers,
+    exchange_in,
     remember_layers,
 )
 from keras_messi.models.keras.copying import copy_model
@@ -25,7 +25,7 @@ from keras_messi.models.keras.copying import copy_model
 Filters = str | Iterable[str] | Callable[[keras.Layer], bool] | None
 
 
-class Place(NamedTuple):
+class NamedLayer(NamedTuple):
     """A layer, and where it stands in a model."""
 
     path: str
@@ -46,7 +46,7 @@ class Surgery(NamedTuple):
     """How models of one family are opened, changed and measured.
 
     Attributes:
-        find_layers: All places of a model, each layer once.
+        find_layers: All named_layers of a model, each layer once.
         replace_layers: A copy of a model with a new layer for each of some layers
             found; the model is left as it is. Raises `LayersRefused` if some of them
             can't be replaced.
@@ -58,7 +58,7 @@ class Surgery(NamedTuple):
             is left as it is. See `keras_messi.calibration.observing.observe_layers`.
     """
 
-    find_layers: Callable[[Any], list[Place]]
+    find_layers: Callable[[Any], list[NamedLayer]]
     replace_layers: Callable[[Any, Mapping[keras.Layer, keras.Layer]], Any]
     count_parameters: Callable[[Any], int]
     stored_bytes: Callable[[Any], int]
@@ -68,7 +68,7 @@ class Surgery(NamedTuple):
     ]
 
 
-def find_layers(model: keras.Model) -> list[Place]:
+def find_layers(model: keras.Model) -> list[NamedLayer]:
     """List all layers of a model that are no models themselves, each once.
 
     The path of a layer joins, by "/", the names of what holds it and its own. A layer
@@ -85,7 +85,7 @@ def find_layers(model: keras.Model) -> list[Place]:
     _check_built(model)
     holders, kept = _holders_of_variables(model), _kept_inside(model)
     return [
-        Place(path, layer, kept.get(id(layer)) or _tie(layer, holders))
+        NamedLayer(path, layer, kept.get(id(layer)) or _tie(layer, holders))
         for path, layer in all_paths(model).items()
         if not isinstance(layer, keras.Model)
     ]
@@ -131,7 +131,7 @@ def _kept_inside(model: keras.Model) -> dict[int, str]:
     }
 
 
-def matches(place: Place, filters: Filters) -> bool:
+def matches(place: NamedLayer, filters: Filters) -> bool:
     """Whether filters select a layer.
 
     Args:
@@ -239,7 +239,7 @@ def _traceable_dtype(model: keras.Model) -> str | None:
 
 def _failure(model: keras.Model, pairs: Pairs, dtype: str | None) -> str | None:
     """Put new layers into a model; if it then fails, take them out and say how."""
-    put_layers(model, pairs)
+    exchange_in(model, pairs)
     for old, _ in pairs:
         object.__setattr__(old, "call", _call_of_replaced)
     error = _error_of_trace(model, dtype) if dtype else None
@@ -249,7 +249,7 @@ def _failure(model: keras.Model, pairs: Pairs, dtype: str | None) -> str | None:
 
 
 def _take_out(model: keras.Model, pairs: Pairs) -> None:
-    put_layers(model, [(new, old) for old, new in pairs])
+    exchange_in(model, [(new, old) for old, new in pairs])
     for old, _ in pairs:
         object.__delattr__(old, "call")
 
