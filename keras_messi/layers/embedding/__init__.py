@@ -1,0 +1,1 @@
+"""Embedding layers: rows of a table in one of the storages, and tied logits."""

@@ -1,0 +1,1 @@
+"""Layers around others that train them for product quantization (Quant-Noise)."""
