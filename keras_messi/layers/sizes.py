@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_messi.layers._keras_internals import own_weights
+from keras_messi._keras_internals import own_weights
 
 
 def count_own_parameters(layer: keras.Layer) -> int:

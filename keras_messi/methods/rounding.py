@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._keras_internals import cheap_collections
+from keras_messi._keras_internals import cheap_collections
 from keras_messi.layers.kinds import matrix_shape
 from keras_messi.layers.replacement import copy_layer
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_messi.layers.dense.messi import MessiDense
-from keras_messi.layers.storage.coded_coordinates import CodedCoordinates
+from keras_messi.layers._coded_coordinates import CodedCoordinates
+from keras_messi.layers.messi_dense import MessiDense
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

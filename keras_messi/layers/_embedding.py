@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_messi._keras_internals import set_mask
 from keras_messi.layers._checks import check_positive
-from keras_messi.layers._keras_internals import set_mask
 
 
 class EmbeddingOutputs(keras.Layer):

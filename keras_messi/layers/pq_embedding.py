@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers.embedding.outputs import EmbeddingOutputs, nan_out_of_range
-from keras_messi.layers.storage.coded_matrix import CodedMatrix
+from keras_messi.layers._coded_matrix import CodedMatrix
+from keras_messi.layers._embedding import EmbeddingOutputs, nan_out_of_range
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

@@ -7,10 +7,10 @@ import keras
 from keras import ops
 
 from keras_messi.layers._backend import split, take_rows
-from keras_messi.layers.embedding.outputs import EmbeddingOutputs
-from keras_messi.layers.storage.factored import FactoredMatrix
-from keras_messi.layers.storage.factors import times
-from keras_messi.layers.storage.lookup import (
+from keras_messi.layers._embedding import EmbeddingOutputs
+from keras_messi.layers._factored import FactoredMatrix
+from keras_messi.layers._factors import times
+from keras_messi.layers._lookup import (
     is_static,
     rows_by_cluster,
     rows_wide,

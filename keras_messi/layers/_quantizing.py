@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._keras_internals import QuantizesWeights, replacing_weights
-from keras_messi.layers.numbers.integers import BITS, quantize_factors
+from keras_messi._keras_internals import QuantizesWeights, replacing_weights
+from keras_messi.layers._quantized import BITS, quantize_factors
 
 
 class QuantizedFactors(QuantizesWeights, keras.Layer):

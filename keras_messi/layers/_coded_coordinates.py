@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_messi.layers.numbers.codes import (
+from keras_messi.layers._codebooks import HoldsCodebooks
+from keras_messi.layers._coded_factors import CodedFactors
+from keras_messi.layers._codes import (
     codes_dtype,
     distinct_codes,
     pack_codes,
     read_codes,
 )
-from keras_messi.layers.numbers.integers import quantize_bases
-from keras_messi.layers.storage.codebooks import HoldsCodebooks
-from keras_messi.layers.storage.coded_factors import CodedFactors
-from keras_messi.layers.storage.factored import FactoredMatrix
+from keras_messi.layers._factored import FactoredMatrix
+from keras_messi.layers._quantized import quantize_bases
 
 
 class CodedCoordinates(HoldsCodebooks, FactoredMatrix):

@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_messi.layers._backend import split
 from keras_messi.layers._checks import check_positive
-from keras_messi.layers.numbers.integers import BITS, packed_length
-from keras_messi.layers.numbers.quantizing import QuantizedFactors, check_mode
-from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers._factors import Factors
+from keras_messi.layers._quantized import BITS, packed_length
+from keras_messi.layers._quantizing import QuantizedFactors, check_mode
 
 
 class FactoredMatrix(QuantizedFactors):

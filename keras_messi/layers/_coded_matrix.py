@@ -9,7 +9,8 @@ from keras import ops
 
 from keras_messi.layers._backend import take_rows
 from keras_messi.layers._checks import divisors
-from keras_messi.layers.numbers.codes import (
+from keras_messi.layers._codebooks import HoldsCodebooks
+from keras_messi.layers._codes import (
     codes_dtype,
     codewords_at,
     distinct_codes,
@@ -17,7 +18,6 @@ from keras_messi.layers.numbers.codes import (
     read_codes,
     rows_of_codes,
 )
-from keras_messi.layers.storage.codebooks import HoldsCodebooks
 
 
 class CodedMatrix(HoldsCodebooks):

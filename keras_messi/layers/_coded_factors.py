@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from keras import ops
 
-from keras_messi.layers.numbers.codes import codewords_at
-from keras_messi.layers.storage.factors import Factors, Tensor
+from keras_messi.layers._codes import codewords_at
+from keras_messi.layers._factors import Factors, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_messi.layers.embedding.messi import MessiEmbedding
-from keras_messi.layers.embedding.outputs import nan_out_of_range
-from keras_messi.layers.storage.coded_coordinates import CodedCoordinates
+from keras_messi.layers._coded_coordinates import CodedCoordinates
+from keras_messi.layers._embedding import nan_out_of_range
+from keras_messi.layers.messi_embedding import MessiEmbedding
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

@@ -18,7 +18,7 @@ from keras_messi.layers._backend import (
     spans,
     split,
 )
-from keras_messi.layers.storage.factors import Factors, split_steps, times
+from keras_messi.layers._factors import Factors, split_steps, times
 
 Tensor = Any
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers.dense.outputs import DenseOutputs
-from keras_messi.layers.storage.coded_matrix import CodedMatrix
+from keras_messi.layers._coded_matrix import CodedMatrix
+from keras_messi.layers._dense import DenseOutputs
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_messi.layers._backend import split, take_rows
-from keras_messi.layers.numbers.integers import STEPS, whole_numbers
+from keras_messi.layers._quantized import STEPS, whole_numbers
 
 Tensor = Any
 

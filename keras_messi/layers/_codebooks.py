@@ -7,11 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_messi.layers._checks import check_positive, divisors
-from keras_messi.layers.numbers.codes import (
-    MAX_CODEWORDS,
-    averaged_over_uses,
-    count_uses,
-)
+from keras_messi.layers._codes import MAX_CODEWORDS, averaged_over_uses, count_uses
 
 
 class HoldsCodebooks(keras.Layer):

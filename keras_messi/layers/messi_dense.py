@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from keras_messi.layers._backend import split, take_rows, transposed_matmul
-from keras_messi.layers.dense.outputs import DenseOutputs
-from keras_messi.layers.storage.factored import FactoredMatrix
-from keras_messi.layers.storage.factors import column, times
+from keras_messi.layers._dense import DenseOutputs
+from keras_messi.layers._factored import FactoredMatrix
+from keras_messi.layers._factors import column, times
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

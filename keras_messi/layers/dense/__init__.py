@@ -1,1 +1,0 @@
-"""Dense layers: inputs times a matrix in one of the storages, a bias, an activation."""

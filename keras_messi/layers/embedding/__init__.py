@@ -1,1 +1,0 @@
-"""Embedding layers: rows of a table in one of the storages, and tied logits."""

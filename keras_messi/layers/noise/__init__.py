@@ -1,1 +1,0 @@
-"""Layers around others that train them for product quantization (Quant-Noise)."""

@@ -1,1 +1,0 @@
-"""How numbers are stored: integers with scales, codes packed into bits."""
