@@ -60,6 +60,7 @@ def test_compress_writes_model_and_report_and_prints_the_table(model, tmp_path):
     assert models.outputs_of(small).shape == models.outputs_of(model).shape
 
 
+@pytest.mark.slow
 def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
@@ -100,6 +101,7 @@ def test_a_calibration_file_must_hold_arrays(model, tmp_path, capsys):
     assert not (tmp_path / "small.keras").exists()
 
 
+@pytest.mark.slow
 def test_python_m_runs_the_same_command(model, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "keras_messi", "inspect", tmp_path / "model.keras"],
@@ -136,6 +138,7 @@ def test_inspect_forecasts_what_compress_then_writes(model, tmp_path, capsys):
     assert "no rank at this rate" in lines["head"]
 
 
+@pytest.mark.slow
 def test_curve_writes_the_best_models_a_picture_and_a_table(model, tmp_path):
     options = "--rates 0.5 0.7 --filters words --max-clusters 3 --output found"
     result = run("curve", "model.keras", *options.split(), cwd=tmp_path)
@@ -227,6 +230,7 @@ def test_an_interrupt_is_exit_status_130(model, tmp_path, capsys, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["model.keras"]
 
 
+@pytest.mark.slow
 def test_demo_runs_from_nothing_to_a_smaller_model(tmp_path, capsys):
     result = run("demo", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

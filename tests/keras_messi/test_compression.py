@@ -14,36 +14,37 @@ from kprojclust import make_subspaces
 from tests.keras_messi import models
 
 
-@pytest.fixture(params=models.ALL)
+@pytest.fixture(scope="module", params=models.ALL)
 def model(request):
+    """A model of each kind, shared by the tests below."""
     keras.utils.set_random_seed(0)
     return request.param()
+
+
+@pytest.fixture(scope="module")
+def before(model):
+    """Outputs of the model, and its state after the call, which changes lambdas."""
+    return models.outputs_of(model), models.snapshot(model)
+
+
+@pytest.fixture(scope="module")
+def compressed(model, before):
+    """The compressed model and its report."""
+    return compress(model, MessiConfig(rate=0.5, num_clusters=2))
 
 
 def layers_of(model):
     return {place.path: place.layer for place in find_layers(model)}
 
 
-def test_the_given_model_is_left_as_it_is(model):
-    outputs = models.outputs_of(model)  # first: a call changes how lambdas marshal
-    before = models.snapshot(model)
-    compress(model, MessiConfig(rate=0.5, num_clusters=2))
-    models.assert_unchanged(model, before)
+def test_the_given_model_is_left_as_it_is(model, before, compressed):
+    outputs, state = before
+    models.assert_unchanged(model, state)
     assert np.array_equal(models.outputs_of(model), outputs)
 
 
-def test_training_the_new_model_leaves_the_given_one_as_it_is(model):
-    models.outputs_of(model)
-    before = models.snapshot(model)
-    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
-    small.compile("sgd", "mse")
-    x = models.inputs_of(small)
-    small.fit(x, np.zeros_like(models.outputs_of(small)), verbose=0)
-    models.assert_unchanged(model, before)
-
-
-def test_the_new_model_computes_with_the_matrices_that_it_reports(model):
-    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+def test_the_new_model_computes_with_the_matrices_that_it_reports(model, compressed):
+    small, report = compressed
     old, new = layers_of(model), layers_of(small)
     reordered = {path for pair in report.folded for path in (pair.path, pair.producer)}
     kept = [row for row in report.replaced if row.path not in reordered]
@@ -61,8 +62,8 @@ def test_the_new_model_computes_with_the_matrices_that_it_reports(model):
         assert row.shape == before.shape
 
 
-def test_the_report_counts_real_variables(model):
-    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+def test_the_report_counts_real_variables(compressed):
+    small, report = compressed
     folded = {pair.path for pair in report.folded}
     for row in report.replaced:
         n, d = row.shape
@@ -83,21 +84,41 @@ def test_the_report_counts_real_variables(model):
     assert report.parameters_before - report.parameters_after == saved
 
 
-def test_file_sizes_are_those_on_disk(model, tmp_path):
-    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+def test_file_sizes_are_those_on_disk(model, compressed, tmp_path):
+    small, report = compressed
     save_model(small, tmp_path / "small.keras")
     save_model(model, tmp_path / "model.keras")
     assert (tmp_path / "small.keras").stat().st_size == report.file_bytes_after
     assert (tmp_path / "model.keras").stat().st_size == report.file_bytes_before
 
 
-def test_a_saved_model_computes_bit_for_bit_the_same(model, tmp_path):
+def test_a_saved_model_computes_bit_for_bit_the_same(model, compressed, tmp_path):
     if any(isinstance(p.layer, keras.layers.Lambda) for p in find_layers(model)):
         pytest.skip("Keras does not load Python lambdas in safe mode")
-    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    small, _ = compressed
     save_model(small, tmp_path / "small.keras")
     again = load_model(tmp_path / "small.keras")
     assert np.array_equal(models.outputs_of(again), models.outputs_of(small))
+
+
+def test_every_layer_with_weights_is_replaced_or_skipped(compressed):
+    _, report = compressed
+    listed = [row.path for row in (*report.replaced, *report.skipped)]
+    assert len(listed) == len(set(listed))
+    parameters = sum(row.parameters_before for row in report.replaced)
+    parameters += sum(row.parameters for row in report.skipped)
+    assert parameters == report.parameters_before
+
+
+def test_training_the_new_model_leaves_the_given_one_as_it_is(
+    model, before, compressed
+):
+    """The last test of each model, as it changes the new one."""
+    small, _ = compressed
+    small.compile("sgd", "mse")
+    x = models.inputs_of(small)
+    small.fit(x, np.zeros_like(models.outputs_of(small)), verbose=0)
+    models.assert_unchanged(model, before[1])
 
 
 def test_a_table_on_two_planes_is_kept_up_to_rounding():
@@ -175,15 +196,6 @@ def test_masks_reach_the_layers_behind():
 
 def reasons(report):
     return {layer.path: layer.reason for layer in report.skipped}
-
-
-def test_every_layer_with_weights_is_replaced_or_skipped(model):
-    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
-    listed = [row.path for row in (*report.replaced, *report.skipped)]
-    assert len(listed) == len(set(listed))
-    parameters = sum(row.parameters_before for row in report.replaced)
-    parameters += sum(row.parameters for row in report.skipped)
-    assert parameters == report.parameters_before
 
 
 def test_the_layers_of_attention_are_not_supported():

@@ -10,6 +10,8 @@ from keras_messi import MessiConfig, compress
 from keras_messi.cli.demo import accuracy
 from tests.keras_messi import models, transformer_models
 
+pytestmark = pytest.mark.slow
+
 
 def logits_loss(temperature=3.0):
     # Given as "kl_divergence", its default, Keras 3.15 compares logits without softmax.

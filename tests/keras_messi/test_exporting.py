@@ -195,6 +195,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_old_file(small, tmp_path):
     arguments = []
     for format in FORMATS:

@@ -11,7 +11,7 @@ from tests.keras_messi.transformer_models import BACKEND
 if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
 
-pytestmark = models.FILTERS
+pytestmark = [models.FILTERS, pytest.mark.slow]
 FILTERS = ["word_embeddings", "intermediate.dense"]
 
 

@@ -197,6 +197,7 @@ def test_gradients_are_those_of_the_model_by_the_chain_rule(name):
         np.testing.assert_allclose(found, np.concatenate(expected), **close)
 
 
+@pytest.mark.slow
 def test_all_kinds_reload_in_a_fresh_process_bit_for_bit(tmp_path):
     for name in models.CLASSES:
         _, small, _ = compressed(name)
@@ -219,6 +220,7 @@ def test_all_kinds_reload_in_a_fresh_process_bit_for_bit(tmp_path):
     assert names == {name: models.PREFIX + name for name in models.CLASSES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.CLASSES)
 def test_plain_folders_load_with_all_their_weights(name, tmp_path):
     model = models.build(name)
@@ -402,6 +404,7 @@ def sentences(minilm_folder):
     ]
 
 
+@pytest.mark.slow
 def test_minilm_with_its_table_at_full_rank_is_minilm(minilm, sentences):
     small = exact_copy(minilm, "word_embeddings")
     assert [
@@ -413,6 +416,7 @@ def test_minilm_with_its_table_at_full_rank_is_minilm(minilm, sentences):
         )
 
 
+@pytest.mark.slow
 def test_minilm_reloads_in_a_fresh_process_bit_for_bit(minilm, sentences, tmp_path):
     config = MessiConfig(rate=0.3, num_clusters=1)
     small, report = compress(minilm, config, ["word_embeddings", "query"])

@@ -15,6 +15,7 @@ from tests.keras_messi.test_saving import run_python
 
 keras_hub = pytest.importorskip("keras_hub")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="hub on TF"),
     pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
     pytest.mark.filterwarnings("ignore:Gradients do not exist for:UserWarning"),

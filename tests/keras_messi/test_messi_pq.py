@@ -215,6 +215,7 @@ def test_what_is_stored_can_be_loaded(kind, split):
         assert packed.nbytes == -(-size * rank // SIZE * bits // 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_file_gives_the_same_bits_in_a_fresh_process(kind, quantization, tmp_path):
     layer, _, x, _ = filled_layer(kind)
@@ -383,6 +384,7 @@ def test_a_block_wider_than_the_matrix_is_a_reason_to_skip():
         compress(word_model(), config)
 
 
+@pytest.mark.slow
 def test_bytes_of_the_word_table_are_those_of_the_file(word_table, tmp_path):
     model = word_model(*word_table.shape)
     model.layers[-1].set_weights([word_table])
@@ -409,6 +411,7 @@ def bytes_of_file(layer, codes, path):
     return size
 
 
+@pytest.mark.slow
 def test_codes_on_coordinates_of_the_word_table_take_32_times_fewer_bytes(tmp_path):
     layer = MessiPQEmbedding(30522, 384, 20, 96, 4, 256, num_codebooks=24)
     layer.build()
@@ -416,6 +419,7 @@ def test_codes_on_coordinates_of_the_word_table_take_32_times_fewer_bytes(tmp_pa
     assert 32 * bytes_of_file(layer, layer.coordinates, tmp_path) < 30522 * 384 * 4
 
 
+@pytest.mark.slow
 def test_codes_of_the_word_table_take_16_times_fewer_bytes(tmp_path):
     layer = PQEmbedding(30522, 384, block_size=6, num_codewords=1024)
     layer.build()

@@ -12,7 +12,7 @@ from tests.keras_messi import transformer_models as models
 if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
 
-pytestmark = models.FILTERS
+pytestmark = [models.FILTERS, pytest.mark.slow]
 CONFIG = PQConfig(block_size=4, num_codewords=16)
 
 

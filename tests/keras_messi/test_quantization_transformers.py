@@ -20,7 +20,11 @@ from tests.reference import relative_error
 from .test_huggingface import run_python
 
 # What torch says of a transpose of one axis in the ReversibleEmbedding of Keras.
-pytestmark = [models.FILTERS, pytest.mark.filterwarnings("ignore:.*use of `x.T`")]
+pytestmark = [
+    pytest.mark.slow,
+    models.FILTERS,
+    pytest.mark.filterwarnings("ignore:.*use of `x.T`"),
+]
 
 STOCK = {
     "int8": Int8QuantizationConfig(activation_quantizer=None),

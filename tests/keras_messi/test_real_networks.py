@@ -12,6 +12,8 @@ from keras_messi.models.keras.surgery import replace_layers
 from keras_messi.report import FoldedLayer
 from tests.keras_messi.test_saving import run_python
 
+pytestmark = pytest.mark.slow
+
 
 def test_lenet_has_the_parameters_and_the_accuracy_that_are_known(trained_lenet, mnist):
     assert trained_lenet.count_params() == 266_610

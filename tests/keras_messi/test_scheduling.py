@@ -144,6 +144,7 @@ def test_bad_configs_and_functions_are_refused():
         compress_in_groups(models.sequential(), CONFIG, ["first"], None)
 
 
+@pytest.mark.slow
 def test_training_between_groups_saves_a_real_network():
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype("float32")

@@ -75,6 +75,7 @@ def test_without_a_score_the_least_error_is_best(model):
     assert result.best[0.6].trial.score == max(x.score for x in result.trials)
 
 
+@pytest.mark.slow
 def test_mnist_gains_by_several_subspaces_where_much_is_removed(trained_lenet, mnist):
     x, y = mnist.x_train[:2000], mnist.y_train[:2000]
     result = search(
@@ -271,6 +272,7 @@ def search_two_rates(score, folder):
     return search(models.sequential(), CONFIG, score, folder=folder, **options)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_to_the_same_end(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     result = subprocess.run(
@@ -365,6 +367,7 @@ def test_one_budget_for_the_model_and_quantized_factors(model, tmp_path):
     assert np.array_equal(outputs, models.outputs_of(first.model))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     bool(transformer_models.MISSING), reason=str(transformer_models.MISSING)
 )
