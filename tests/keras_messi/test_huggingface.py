@@ -35,7 +35,16 @@ def compressed(name):
     return model, *compress(model, CONFIG)
 
 
-@pytest.fixture(params=models.CLASSES)
+# One of each family, and each head; all others are slow.
+QUICK = {"BertForSequenceClassification", "RobertaModel", "DistilBertForMaskedLM"}
+QUICK |= {"AlbertForMaskedLM"}
+CASES = [
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+    for name in models.CLASSES
+]
+
+
+@pytest.fixture(params=CASES)
 def case(request):
     """Name of a class, a model, and what compress makes of it."""
     return request.param, *compressed(request.param)
