@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from kprojclust._engine.assignment import Criterion, all_distances, nearest_labels
-from kprojclust._engine.dimensions import starting_dimensions
 from kprojclust._engine.problem import Problem, refits_from_rows, stored_numbers
+from kprojclust._engine.update import starting_dimensions
 from kprojclust._geometry.subspaces import dimensions_of
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
 from kprojclust._parallel.threads import own_threads

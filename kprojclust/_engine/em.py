@@ -11,7 +11,7 @@ from kprojclust._engine.assignment import (
     has_constant_weights,
     m_step,
 )
-from kprojclust._engine.filling import Pool, is_same, plan_fill
+from kprojclust._engine.empty_clusters import Pool, is_same, plan_fill
 from kprojclust._engine.lewis import lewis_start
 from kprojclust._engine.members import Members
 from kprojclust._engine.problem import refits_from_rows, stored_numbers

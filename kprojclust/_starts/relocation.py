@@ -3,8 +3,8 @@
 import numpy as np
 
 from kprojclust._engine.em import run_em
+from kprojclust._engine.empty_clusters import fill_clusters, starved_clusters
 from kprojclust._engine.problem import majorising_weights
-from kprojclust._engine.splitting import fill_clusters, starved_clusters
 from kprojclust._geometry.distances import distances_to_flats
 from kprojclust._geometry.subspaces import dimensions_of
 

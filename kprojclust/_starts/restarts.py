@@ -12,7 +12,7 @@ from sklearn.utils.extmath import row_norms
 
 from kprojclust._engine.assignment import Criterion, nearest_flats
 from kprojclust._engine.em import run_em
-from kprojclust._engine.filling import Pool
+from kprojclust._engine.empty_clusters import Pool
 from kprojclust._rows.blocks import draw_rows
 from kprojclust._starts.exchange import exchange_clusters
 from kprojclust._starts.relocation import relocate_clusters

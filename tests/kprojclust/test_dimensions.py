@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._engine.dimensions import match_dimensions, share_budget
+from kprojclust._engine.update import match_dimensions, share_budget
 from kprojclust._geometry.subspaces import decompose
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kprojclust._engine.assignment import m_step
-from kprojclust._engine.filling import Fill
+from kprojclust._engine.empty_clusters import Fill
 from kprojclust._engine.moments import all_moments, moved_moments
 from kprojclust._engine.scatter import Scatter
 from kprojclust._geometry.distances import squared_distances
