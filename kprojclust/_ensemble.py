@@ -1,4 +1,4 @@
-"""Ensemble K-subspaces: rows belong together if many cheap runs say so."""
+"""Ensemble K-subspaces: a consensus of many short runs."""
 
 import numpy as np
 from scipy import sparse

@@ -24,7 +24,7 @@ class Mixture(NamedTuple):
 def fit_mixture(problem, run):
     """Variances of the rows of each cluster along and across its flat.
 
-    Rows count by what their loss weighs them: what it discards has no say.
+    Rows count by their row weights, so that rows the loss discards do not.
 
     Parameters
     ----------

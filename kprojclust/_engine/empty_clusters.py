@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.extmath import row_norms
 
-from kprojclust._geometry.axes import main_axes
+from kprojclust._geometry.axes import principal_axes
 from kprojclust._geometry.distances import squared_distances
 from kprojclust._geometry.subspaces import dimensions_of, fit_flat, residuals
 
 
 class Pool(NamedTuple):
-    """Rows at hand in memory, from which starved clusters are filled."""
+    """Rows in memory from which starved clusters are filled."""
 
     rows: Any  # LocalRows
     indices: np.ndarray  # of these rows among all, sorted
@@ -33,7 +33,7 @@ class Fill(NamedTuple):
 
 
 def plan_fill(problem, pool, state, totals, flats):
-    """Rows that starved clusters should take over, None if there is no need or use.
+    """Rows that starved clusters should take over, None if there are none.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ def is_same(fill, other):
 
 
 def fill_clusters(X, row_weights, labels, costs, n_components, starved, affine=False):
-    """Labels in which clusters with too few rows took over rows of costly ones.
+    """Labels in which starved clusters took over rows of clusters of large cost.
 
-    Donors are tried from the largest weighted cost downwards. To an empty cluster a
-    donor gives the half of its rows that has the larger share of its energy along the
-    dominant direction of the residuals; otherwise, or where this would not lower the
-    cost once both clusters are refitted, it gives the few rows that are served worst,
-    as many as the heir then serves exactly. A cluster without cost has nothing to gain,
-    so clusters stay empty only where fewer flats than clusters serve all rows.
+    Donors are tried in descending order of their weighted cost. An empty recipient gets
+    the half of the donor's rows with the larger share of energy along the leading
+    principal axis of the residuals. If it is not empty, or if that does not lower the
+    cost once both clusters are refitted, it gets the rows of largest cost, as many as
+    its flat can hold without error. Clusters stay empty only where fewer flats fit all
+    rows without cost.
 
     Parameters
     ----------
@@ -107,16 +107,17 @@ def fill_clusters(X, row_weights, labels, costs, n_components, starved, affine=F
     """
     n_clusters = len(n_components)
     filled, costs = labels.copy(), row_weights * costs
-    for heir in starved:
+    for recipient in starved:
         for donor in _donors(X, row_weights, filled, costs, n_clusters):
             rows = [
-                np.flatnonzero((filled == c) & (row_weights > 0)) for c in (donor, heir)
+                np.flatnonzero((filled == c) & (row_weights > 0))
+                for c in (donor, recipient)
             ]
-            dimensions = n_components[[donor, heir]]
+            dimensions = n_components[[donor, recipient]]
             split = _split(X, row_weights, costs, rows, dimensions, affine)
             if split is not None:
                 _, gained, costs = split
-                filled[gained] = heir
+                filled[gained] = recipient
                 break
     return filled if np.any(filled != labels) else labels
 
@@ -137,15 +138,15 @@ def _donors(X, row_weights, labels, costs, n_clusters):
 
 
 def _split(X, row_weights, costs, rows, n_components, affine):
-    """Rows of donor and heir, and all costs, after the first cut that lowers the cost.
+    """Rows of donor and recipient, and all costs, after the first cut that lowers them.
 
-    ``rows`` and ``n_components`` are those of the donor and of the heir. Returns None
-    if no cut helps.
+    ``rows`` and ``n_components`` are those of the donor and of the recipient. Returns
+    None if no cut helps.
     """
-    donor, heir = rows
-    before = costs[donor].sum() + costs[heir].sum()
+    donor, recipient = rows
+    before = costs[donor].sum() + costs[recipient].sum()
     for given in _cuts(X, row_weights, costs, rows, n_components, affine):
-        after = donor[~given], np.append(heir, donor[given])
+        after = donor[~given], np.append(recipient, donor[given])
         new_costs = costs.copy()
         for members, dimension in zip(after, n_components, strict=True):
             flat = fit_flat(X[members], row_weights[members], dimension, affine)
@@ -157,13 +158,13 @@ def _split(X, row_weights, costs, rows, n_components, affine):
 
 
 def _cuts(X, row_weights, costs, rows, n_components, affine):
-    """Yield masks of donor rows to give away: half of them, then the few worst."""
-    donor, heir = rows
-    if not len(heir):
+    """Yield masks of donor rows to move: half of them, then those of largest cost."""
+    donor, recipient = rows
+    if not len(recipient):
         half = _far_half(X[donor], row_weights[donor], n_components[0], affine)
         if half.any():
             yield half
-    room = n_components[1] + affine - len(heir)
+    room = n_components[1] + affine - len(recipient)
     worst = np.argsort(-costs[donor], kind="stable")[
         : max(0, min(room, len(donor) - 1))
     ]
@@ -174,10 +175,10 @@ def _cuts(X, row_weights, costs, rows, n_components, affine):
 
 
 def _far_half(X, row_weights, n_components, affine):
-    """Mask of the rows beyond the weighted median along the residuals' main axis."""
+    """Mask of the rows above the weighted median along the residuals' leading axis."""
     flat = fit_flat(X, row_weights, n_components, affine)
     left = residuals(X, flat)
-    axis = main_axes(left, row_weights, np.zeros(len(X), np.intp), 1)[0]
+    axis = principal_axes(left, row_weights, np.zeros(len(X), np.intp), 1)[0]
     energies = row_norms(X - flat.mean, squared=True)
     share = (left @ axis) ** 2 / np.where(energies > 0, energies, 1)
     order = np.argsort(share, kind="stable")

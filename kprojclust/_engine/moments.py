@@ -1,6 +1,6 @@
-"""Second moments of clusters: all that an M-step needs to know of their rows.
+"""Second moments of clusters: the sufficient statistics of the update step.
 
-A change of the labels changes them by the rows that moved only.
+Where labels change, they are updated by the rows that moved.
 """
 
 from typing import NamedTuple

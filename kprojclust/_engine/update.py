@@ -60,7 +60,7 @@ def _refit_minkowski(problem, members, sample_weight, rows, flat):
 
 
 def match_dimensions(spectra, n_components):
-    """Deal given dimensions out to clusters so that the least cost is left.
+    """Match given dimensions to clusters so that the least cost is left.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ def match_dimensions(spectra, n_components):
 
 
 def share_budget(spectra, sizes, n_free):
-    """Share a number of parameters out over clusters, to leave the least cost.
+    """Allocate a budget of parameters to the clusters so that the least cost is left.
 
-    A direction of cluster c takes away its energy lambda and costs n_c + d numbers, so
-    directions are bought in the order of lambda / (n_c + d), as long as they fit.
+    A direction of cluster c lowers the cost by its energy lambda and takes n_c + d
+    numbers, so directions are added in the order of lambda / (n_c + d) while they fit.
 
     Parameters
     ----------
@@ -89,13 +89,13 @@ def share_budget(spectra, sizes, n_free):
     sizes : ndarray of shape (n_clusters,)
         Rows n_c in each cluster.
     n_free : int
-        Numbers to spend.
+        The budget.
 
     Returns
     -------
     n_components : ndarray of shape (n_clusters,)
     price : float
-        The multiplier mu: energy that each of the last numbers spent took away.
+        The Lagrange multiplier mu: energy per number of the last direction added.
     """
     n_features = len(spectra[0].mean)
     gains = np.array([spectrum.energies for spectrum in spectra])

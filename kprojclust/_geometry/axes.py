@@ -1,4 +1,4 @@
-"""Main axes of clusters of rows, and the cut of each cluster across its axis."""
+"""Principal axes of clusters of rows, and the cut of each cluster across its axis."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from kprojclust._geometry.averages import cluster_sums
 
-# The power method: so few steps are enough for an axis to cut across.
+# Steps of the power method.
 _N_STEPS = 3
 
 
 class Cut(NamedTuple):
-    """Each cluster cut in two through its centre, across its main axis."""
+    """Each cluster cut in two through its centre, across its principal axis."""
 
     above: np.ndarray  # (n_samples,) bool, the side of each row
     weights: np.ndarray  # (n_clusters, 2) of the rows below and above
@@ -19,15 +19,15 @@ class Cut(NamedTuple):
     gains: np.ndarray  # (n_clusters,) by how much two centres lower the objective
 
 
-def main_axes(residuals, row_weights, labels, n_clusters):
-    """Directions along which the rows of each cluster have most of their energy.
+def principal_axes(residuals, row_weights, labels, n_clusters):
+    """Leading principal axis of the rows of each cluster, approximately.
 
     A few steps of the power method, from the coordinate of most energy.
 
     Parameters
     ----------
     residuals : ndarray of shape (n_samples, n_features)
-        Rows less what serves them.
+        Rows less their approximation.
     row_weights : ndarray of shape (n_samples,)
     labels : ndarray of shape (n_samples,)
     n_clusters : int
@@ -68,7 +68,7 @@ def cut_clusters(X, row_weights, labels, centers):
     """
     n_clusters = len(centers)
     residuals = X - centers[labels]
-    axes = main_axes(residuals, row_weights, labels, n_clusters)
+    axes = principal_axes(residuals, row_weights, labels, n_clusters)
     above = np.einsum("ij,ij->i", residuals, axes[labels]) > 0
     weights = np.empty((n_clusters, 2))
     sums = np.empty((n_clusters, 2, X.shape[1]))

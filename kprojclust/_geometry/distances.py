@@ -27,7 +27,7 @@ class Stack(NamedTuple):
 
 
 def stack_flats(flats):
-    """Put the flats into one Stack."""
+    """Stack the flats."""
     parts = [flat.basis for flat in flats]
     normals = [c for c, flat in enumerate(flats) if flat.normals is not None]
     means, origin, shift = np.array([flat.mean for flat in flats]), None, None
@@ -41,7 +41,7 @@ def stack_flats(flats):
 
 
 def chunks(n_samples, stack):
-    """Slices of rows to handle at once."""
+    """Slices of rows to process at once."""
     n_directions, n_features = stack.bases.shape
     size = chunk_rows(n_directions, n_features, stack.bases.itemsize)
     return batches(n_samples, size)

@@ -38,8 +38,8 @@ def euclidean_weights(X, flat, p):
 def keep_if_better(X, sample_weight, old, new, p, loss):
     """The new flat if it lowers the loss of the rows, the old one otherwise.
 
-    The reweighted step for p < 2 is no majoriser, so it is taken on probation, and at
-    half the way to the new flat if the whole way does not help.
+    The reweighted step for p < 2 is no majoriser, so it is only taken if it lowers
+    the loss, and halved otherwise.
     """
     halfway = _between(old, new)
     candidates = [old, new, halfway]

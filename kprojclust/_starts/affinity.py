@@ -157,7 +157,7 @@ def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_i
         weights = None
     kmeans = KMeans(n_clusters, n_init=n_init, random_state=random_state)
     with warnings.catch_warnings():
-        # Fewer distinct rows than clusters, which is not for the graph to judge.
+        # Fewer distinct rows than clusters, for which the caller warns.
         warnings.simplefilter("ignore", ConvergenceWarning)
         embedding = normalize(vectors * values.clip(0) ** _WALK)
         return kmeans.fit(embedding, sample_weight=weights).labels_

@@ -19,14 +19,14 @@ def exchange_clusters(problem, flats, others, least_gain):
     flats : list of Flat
         Of the run to improve.
     others : list of Flat
-        Of the run to take from.
+        Of the other run.
     least_gain : float
         Share of the objective below which all swaps together do not count.
 
     Returns
     -------
     flats : list of Flat or None
-        None if nothing is to be gained.
+        None if the objective falls by less.
     """
     n_clusters, everyone = len(flats), [*flats, *others]
     distances = distances_to_flats(problem.rows.X, everyone, problem.p)

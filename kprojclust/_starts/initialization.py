@@ -47,7 +47,7 @@ def spherical_kmeans_labels(X, sample_weight, n_components, random_state):
 
 
 def farthest_labels(X, sample_weight, n_components, random_state):
-    """Nearest of k local subspaces, each put where the ones before it fit badly.
+    """Nearest of k local subspaces, each fitted where the ones before it fit badly.
 
     A seed row is drawn with probability proportional to its weight times its squared
     distance to the union of the subspaces so far; the next subspace is fitted to the

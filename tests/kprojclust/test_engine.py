@@ -8,9 +8,9 @@ from threadpoolctl import threadpool_limits
 import kprojclust._engine.em
 from competitors import plain_loop
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
-from kprojclust._engine.assignment import _first_smallest, e_step
+from kprojclust._engine.assignment import _first_smallest, assignment_step
 from kprojclust._engine.scatter import Scatter
-from kprojclust._starts.restarts import lay_out
+from kprojclust._starts.restarts import draw_subsamples
 from tests.kprojclust.problems import squared_problem
 
 N = 10_000
@@ -166,29 +166,29 @@ def test_the_first_of_equal_costs_wins_in_every_column():
     assert np.array_equal(least, costs.min(axis=0))
 
 
-def reaches_of(monkeypatch):
-    """The reach of every pass to come."""
-    reaches = []
+def gap_limits_of(monkeypatch):
+    """The max_gap of every pass to come."""
+    limits = []
 
-    def spy(X, state, flats, criterion, collect, origin, reach=None):
-        reaches.append(reach)
-        return e_step(X, state, flats, criterion, collect, origin, reach)
+    def spy(X, state, flats, criterion, collect, origin, max_gap=None):
+        limits.append(max_gap)
+        return assignment_step(X, state, flats, criterion, collect, origin, max_gap)
 
-    monkeypatch.setattr(kprojclust._engine.em, "e_step", spy)
-    return reaches
+    monkeypatch.setattr(kprojclust._engine.em, "assignment_step", spy)
+    return limits
 
 
 def test_many_rows_are_followed_in_part_and_all_at_the_end(monkeypatch):
-    reaches = reaches_of(monkeypatch)
+    limits = gap_limits_of(monkeypatch)
     fit_quickly(gaussian(N, 24, 0), np.arange(N) % 3, 18, 3)
-    assert np.isfinite(reaches).sum() > 5
-    assert reaches[0] == reaches[-1] == np.inf
+    assert np.isfinite(limits).sum() > 5
+    assert limits[0] == limits[-1] == np.inf
 
 
 def test_few_rows_are_never_followed_in_part(monkeypatch):
-    reaches = reaches_of(monkeypatch)
+    limits = gap_limits_of(monkeypatch)
     fit_quickly(gaussian(8192, 24, 0), np.arange(8192) % 3, 18, 3)
-    assert set(reaches) == {None}
+    assert set(limits) == {None}
 
 
 @pytest.mark.parametrize(("n_components", "expected"), [(8, True), (9, False)])
@@ -276,7 +276,7 @@ def test_a_race_leaves_weights_of_zero_out_of_its_sample():
     X, y, _ = make_subspaces(N, 10, noise=0.02, random_state=0)
     weight = np.where(np.arange(N) < 3000, 1.0, 0.0)
     problem = squared_problem(X, np.full(3, 2), weight)
-    grounds = lay_out(problem, 10, np.random.RandomState(0))
-    assert len(grounds.pool.rows) == 3000
+    subsamples = draw_subsamples(problem, 10, np.random.RandomState(0))
+    assert len(subsamples.pool.rows) == 3000
     model = KSubspaces(3, 2, random_state=0).fit(X, sample_weight=weight)
     assert clustering_accuracy(y, model.labels_) > 0.99
