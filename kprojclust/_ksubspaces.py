@@ -302,8 +302,8 @@ class KSubspaces(
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : KSubspaces
+            Fitted.
         """
         rows = check_training_rows(self, X, sample_weight)
         with own_threads(rows.shape[0] * rows.shape[1]):

@@ -25,11 +25,6 @@ def fit_mixture(problem, run):
     """Variances of the rows of each cluster along and across its flat.
 
     Rows count by their row weights, so that rows the loss discards do not.
-
-    Parameters
-    ----------
-    problem : Problem
-    run : Run
     """
     found = parallel_map(
         lambda c: run.statistics.energies(c, run.flats[c]), range(problem.n_clusters)
@@ -133,7 +128,7 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in ``fit``.
+            Rows held out from ``fit``, in any of its forms.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -149,7 +144,6 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in ``fit``.
 
         Returns
         -------

@@ -228,8 +228,8 @@ class PartitioningGuidedKMeans(
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : PartitioningGuidedKMeans
+            Fitted.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         check_n_samples(len(X), self.n_clusters, "n_clusters")

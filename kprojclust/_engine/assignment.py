@@ -52,28 +52,12 @@ class Criterion(NamedTuple):
 
 
 def nearest_flats(X, sample_weight, flats, criterion, rows=None, with_gaps=False):
-    """Cluster of each row, its residual, and its gap.
+    """Cluster of each row, its residual, and its gap: three arrays of shape (n_rows,).
 
     A row is assigned to the cluster of least w rho(distance) plus the price of its
     coordinates, which without a price is the nearest one. Ties go to the lowest label.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    sample_weight : ndarray of shape (n_samples,)
-    flats : list of Flat
-    criterion : Criterion
-    rows : ndarray of shape (n_rows,), optional
-        Indices of the rows to assign; None is all.
-    with_gaps : bool
-        Whether to compute the gaps; otherwise they are zeros.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_rows,), int32
-    residuals : ndarray of shape (n_rows,)
-    gaps : ndarray of shape (n_rows,)
-        1 - residual / distance to the next best flat.
+    ``rows`` are the indices of the rows to assign, None is all. Gaps, 1 - residual /
+    distance to the next best flat, are zeros unless asked for.
     """
     stack = stack_flats(flats)
     dimension_costs = criterion.price * dimensions_of(flats)
@@ -130,26 +114,11 @@ def all_distances(X, sample_weight, flats, p):
 
 
 def assignment_step(X, state, flats, criterion, collect, origin, max_gap=None):
-    """Assign the rows of a block to their best flats.
+    """Assign the rows of a block to their best flats: its new state, and Totals.
 
     Rows whose gap was not below ``max_gap`` keep their labels. None reassigns all rows
-    and computes no gaps.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    state : RowState
-    flats : list of Flat
-    criterion : Criterion
-    collect : callable
-        A function of `kprojclust._engine.moments`.
-    origin : ndarray of shape (n_features,) or None
-        Of the moments.
-
-    Returns
-    -------
-    state : RowState
-    totals : Totals
+    and computes no gaps. ``collect`` is a function of `kprojclust._engine.moments`, and
+    ``origin`` that of the moments, of shape (n_features,) or None.
     """
     with own_threads(X.size):
         after = _reassigned(X, state, flats, criterion, max_gap)

@@ -33,17 +33,10 @@ class Fill(NamedTuple):
 
 
 def plan_fill(problem, pool, state, totals, flats):
-    """Rows that starved clusters should take over, None if there are none.
+    """Fill of the starved clusters from the pool, None if nothing changes.
 
-    Parameters
-    ----------
-    problem : Problem
-        Under a budget clusters may be empty.
-    pool : Pool
-    state : RowState
-        In the form of the engine of the rows.
-    totals : Totals
-    flats : list of Flat
+    The state is in the form of the engine of the rows. Under a budget clusters may be
+    empty.
     """
     dimensions = dimensions_of(flats)
     starved = starved_clusters(totals.members, dimensions, problem.affine)

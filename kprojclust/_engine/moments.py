@@ -58,20 +58,9 @@ def no_moments(X, before, after, n_clusters, origin):
 
 
 def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
-    """Moments of the rows of each cluster.
+    """Moments of the rows of each cluster, about an origin.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    n_clusters : int
-    origin : ndarray of shape (n_features,) or None
-        None is zero, and leaves the sums at zero.
-
-    Returns
-    -------
-    moments : Moments
+    The origin has shape (n_features,); None is zero, and leaves the sums at zero.
     """
     if _are_few(X):
         shares = _shares(labels, row_weights, n_clusters)

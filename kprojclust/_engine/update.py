@@ -8,21 +8,10 @@ from kprojclust._geometry.subspaces import fit_flat
 
 
 def refit(problem, statistics, sizes):
-    """Flats of least weighted squared distance to the rows of each cluster.
+    """Update step: flats of least weighted squared distance, and the price.
 
-    Parameters
-    ----------
-    problem : Problem
-    statistics : Scatter or Members
-        Of the clusters.
-    sizes : ndarray of shape (n_clusters,)
-        Rows in each cluster.
-
-    Returns
-    -------
-    flats : list of Flat
-    price : float
-        Cost that one stored number must save; 0 without a budget.
+    The price is the cost that one stored number must save; 0 without a budget.
+    ``statistics`` are a Scatter or Members, ``sizes`` the rows of each cluster.
     """
     if problem.max_parameters is not None:
         return _refit_under_budget(problem, statistics.spectra(), sizes)
@@ -37,7 +26,7 @@ def refit(problem, statistics, sizes):
 
 def _refit_under_budget(problem, spectra, sizes):
     means = problem.n_clusters * problem.n_features if problem.affine else 0
-    dimensions, price = share_budget(spectra, sizes, problem.max_parameters - means)
+    dimensions, price = allocate_budget(spectra, sizes, problem.max_parameters - means)
     flats = [s.flat(j) for s, j in zip(spectra, dimensions, strict=True)]
     return flats, price
 
@@ -62,40 +51,19 @@ def _refit_minkowski(problem, members, sample_weight, rows, flat):
 def match_dimensions(spectra, n_components):
     """Match given dimensions to clusters so that the least cost is left.
 
-    Parameters
-    ----------
-    spectra : list of Spectrum
-        One per cluster.
-    n_components : ndarray of shape (n_clusters,)
-
-    Returns
-    -------
-    order : ndarray of shape (n_clusters,)
-        ``spectra[order[c]]`` is to keep ``n_components[c]`` directions.
+    Returns ``order``: ``spectra[order[c]]`` is to keep ``n_components[c]`` directions.
     """
     left = np.array([spectrum.residuals()[n_components] for spectrum in spectra])
     return linear_sum_assignment(left.T)[1]
 
 
-def share_budget(spectra, sizes, n_free):
-    """Allocate a budget of parameters to the clusters so that the least cost is left.
+def allocate_budget(spectra, sizes, n_free):
+    """Allocate a budget of numbers to the clusters so that the least cost is left.
 
     A direction of cluster c lowers the cost by its energy lambda and takes n_c + d
     numbers, so directions are added in the order of lambda / (n_c + d) while they fit.
-
-    Parameters
-    ----------
-    spectra : list of Spectrum
-    sizes : ndarray of shape (n_clusters,)
-        Rows n_c in each cluster.
-    n_free : int
-        The budget.
-
-    Returns
-    -------
-    n_components : ndarray of shape (n_clusters,)
-    price : float
-        The Lagrange multiplier mu: energy per number of the last direction added.
+    Returns n_components of shape (n_clusters,), and as price the Lagrange multiplier
+    mu: energy per number of the last direction added.
     """
     n_features = len(spectra[0].mean)
     gains = np.array([spectrum.energies for spectrum in spectra])

@@ -22,20 +22,9 @@ class Cut(NamedTuple):
 def principal_axes(residuals, row_weights, labels, n_clusters):
     """Leading principal axis of the rows of each cluster, approximately.
 
-    A few steps of the power method, from the coordinate of most energy.
-
-    Parameters
-    ----------
-    residuals : ndarray of shape (n_samples, n_features)
-        Rows less their approximation.
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    n_clusters : int
-
-    Returns
-    -------
-    axes : ndarray of shape (n_clusters, n_features)
-        Unit vectors; zero for a cluster without energy.
+    A few steps of the power method on the residuals, of shape (n_samples, n_features),
+    from the coordinate of most energy. Returns unit vectors of shape (n_clusters,
+    n_features), zero for a cluster without energy.
     """
     energies = cluster_sums(residuals**2, row_weights, labels, n_clusters)
     axes = np.zeros_like(energies)
@@ -50,21 +39,9 @@ def principal_axes(residuals, row_weights, labels, n_clusters):
 
 
 def cut_clusters(X, row_weights, labels, centers):
-    """Cut all clusters in two.
+    """Cut all clusters in two; the centres are their weighted means.
 
     Equal rows stay together, and a cluster of equal rows gains nothing.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    centers : ndarray of shape (n_clusters, n_features)
-        Weighted means of the clusters.
-
-    Returns
-    -------
-    cut : Cut
     """
     n_clusters = len(centers)
     residuals = X - centers[labels]

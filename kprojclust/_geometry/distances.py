@@ -48,17 +48,7 @@ def chunks(n_samples, stack):
 
 
 def squared_distances(X, flats):
-    """Squared Euclidean distance of every row to every flat.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    flats : list of Flat
-
-    Returns
-    -------
-    distances : ndarray of shape (n_samples, n_clusters)
-    """
+    """Squared distance of every row to every flat: (n_samples, n_clusters)."""
     return _chunk_by_chunk(chunk_squared_distances, X, flats)
 
 

@@ -6,20 +6,9 @@ from kprojclust._geometry.subspaces import Flat, residuals
 
 
 def minkowski_distances(X, flats, p):
-    """Distance |a - Pa|_p of every row to every flat, P the orthogonal projection.
+    """Distance |a - Pa|_p of every row to every flat: shape (n_clusters, n_samples).
 
-    There is no short cut: every residual is formed, O(n d sum_c j_c) operations twice
-    over and one pass over n d k residual entries.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    flats : list of Flat
-    p : float in [1, 2]
-
-    Returns
-    -------
-    distances : ndarray of shape (n_clusters, n_samples)
+    All residuals are formed: O(n d sum_c j_c) operations and O(n d k) entries.
     """
     distances = np.empty((len(flats), len(X)), dtype=X.dtype)
     for c, flat in enumerate(flats):

@@ -65,25 +65,11 @@ def assign(problem, centers):
 
 
 def run_lloyd(problem, centers, policy, random_state, *, max_iter, tol):
-    """Alternate update steps and assignment steps.
+    """Alternate update steps and assignment steps, from given centres.
 
-    A step that raises the objective is undone, and later ones must not raise it.
-
-    Parameters
-    ----------
-    problem : Problem
-    centers : ndarray of shape (n_clusters, n_features)
-        Where to start.
-    policy : object
-        Of :mod:`kprojclust._kmeans.empty_clusters`.
-    random_state : RandomState
-    max_iter : int
-    tol : float
-        Relative decrease of the objective below which the loop has converged.
-
-    Returns
-    -------
-    run : Run
+    A step that raises the objective is undone, and later ones must not raise it. The
+    policy is one of :mod:`kprojclust._kmeans.empty_clusters`; the run has converged
+    where the relative decrease of the objective is at most ``tol``.
     """
     caution = policy.caution
     history: list[Iteration] = []

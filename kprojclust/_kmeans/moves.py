@@ -9,7 +9,7 @@ _TINY = np.finfo(float).tiny
 
 
 def move_centers(X, row_weights, labels, centers, caution=1.0):
-    """Centres after the moves that lower the objective.
+    """Centres after the moves that lower the objective, and the number of moves.
 
     A move dissolves one cluster into its nearest neighbour, whose centre becomes the
     mean of both, and gives the centre that is free to a cluster that is cut in two. No
@@ -17,19 +17,13 @@ def move_centers(X, row_weights, labels, centers, caution=1.0):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
+    X, row_weights, labels
+        Rows of shape (n_samples, n_features), their weights and clusters.
     centers : ndarray of shape (n_clusters, n_features)
         Weighted means of the clusters.
     caution : float in [0, 1]
         Least gain of a move, as a share of its cost with fixed labels. With 1 the
         objective never rises.
-
-    Returns
-    -------
-    centers : ndarray of shape (n_clusters, n_features)
-    n_moved : int
     """
     cut = cut_clusters(X, row_weights, labels, centers)
     weights = cut.weights.sum(axis=1)

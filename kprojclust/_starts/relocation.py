@@ -13,27 +13,12 @@ _CANDIDATES = 5
 
 
 def relocate_clusters(problem, run, n_relocations, options):
-    """Relocate whole clusters while this lowers the objective.
+    """Relocate up to n_relocations clusters while this lowers the objective.
 
     The rows of a cluster are assigned to their second nearest flats; the empty cluster
     then takes over rows of the cluster of largest cost. A run with these labels as a
-    warm start shows whether the objective falls.
-
-    Parameters
-    ----------
-    problem : Problem
-        On rows in memory.
-    run : Run
-        Where to begin.
-    n_relocations : int
-        Largest number of exchanges.
-    options : dict
-        Of ``run_em``; gains of no more than its ``tol`` do not count.
-
-    Returns
-    -------
-    run : Run
-        Every exchange adds one entry to the loss curve.
+    warm start shows whether the objective falls by more than the ``tol`` of the options
+    of ``run_em``. Every relocation adds one entry to the loss curve.
     """
     for _ in range(n_relocations if len(problem.n_components) > 1 else 0):
         for labels in _exchanges(problem, run):

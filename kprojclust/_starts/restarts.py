@@ -60,13 +60,8 @@ class Subsamples(NamedTuple):
 def draw_subsamples(problem, n_starts, random_state):
     """Draw the rows of a race; all rows if they are few.
 
-    Parameters
-    ----------
-    problem : Problem
-    n_starts : int
-        0 is a given start, which is run on all rows, as is a single one if they are
-        in memory and not too many.
-    random_state : RandomState
+    n_starts = 0 is a given start, which is run on all rows, as is a single one if they
+    are in memory and not too many.
     """
     rows, n_sampled = problem.rows, sample_size(problem.n_clusters)
     if not has_many_rows(problem):

@@ -27,8 +27,7 @@ class SubspaceSpectrumDisplay(ClusterDisplay):
         The line of each cluster.
     marks_ : list of matplotlib Line2D
         The ring of each cluster; empty for one of dimension 0.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------
@@ -88,7 +87,7 @@ class ClusterSizesDisplay(ClusterDisplay):
     sizes : array-like of shape (n_clusters,)
         Rows of each cluster.
     n_components : array-like of shape (n_clusters,)
-        Dimension of each subspace.
+        The dimension j of each subspace.
 
     Attributes
     ----------
@@ -96,8 +95,7 @@ class ClusterSizesDisplay(ClusterDisplay):
         The bars.
     texts_ : list of matplotlib Text
         What is written above them.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------

@@ -38,8 +38,7 @@ class ModelSelectionDisplay(Display):
         The line with bars of one standard deviation, if drawn.
     best_ : matplotlib Artist
         The mark of the best candidate.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------

@@ -37,8 +37,7 @@ class SubspacesDisplay(Display):
         The point, line or plane of each cluster that has rows and a dimension below 3.
     distances_ : dict of int to matplotlib Line3D
         The thin lines of the same clusters, from the rows to their nearest points.
-    ax_ : matplotlib Axes3D
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes3D and Figure
 
     Examples
     --------
