@@ -1,4 +1,4 @@
-"""Ensemble K-subspaces: rows belong together if many cheap runs say so."""
+"""Ensemble K-subspaces: a consensus of many short runs."""
 
 import numpy as np
 from scipy import sparse
@@ -58,8 +58,7 @@ class EnsembleKSubspaces(ClusterMixin, BaseEstimator):
         Number of subspaces.
 
     n_components : int or array-like of shape (n_clusters,), default=1
-        Dimension of the subspaces: of all of them, or of each. Between 1 and
-        ``n_features``.
+        Dimension of each subspace, as of `KSubspaces`, but at least 1.
 
     n_estimators : int, default=50
         Number B of runs.
@@ -177,13 +176,13 @@ class EnsembleKSubspaces(ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to cluster; float32 stays float32.
+            Rows, which must fit in memory; float32 stays float32.
         y : Ignored
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : EnsembleKSubspaces
+            Fitted.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         check_n_samples(len(X), self.n_clusters, "n_clusters")
@@ -235,17 +234,7 @@ class EnsembleKSubspaces(ClusterMixin, BaseEstimator):
 def ensemble_labels(X, n_components, n_estimators, max_iter, random_state):
     """Labels of several short runs from different spectral clusterings.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    n_components : ndarray of shape (n_base_clusters,)
-    n_estimators : int
-    max_iter : int
-    random_state : RandomState
-
-    Returns
-    -------
-    labels : ndarray of shape (n_estimators, n_samples)
+    ``n_components`` has shape (n_base_clusters,), the labels (n_estimators, n_samples).
     """
     fewest, most = (
         max(1, round(factor * default_n_neighbors(len(X)))) for factor in _LINK_FACTORS
@@ -265,15 +254,8 @@ def ensemble_labels(X, n_components, n_estimators, max_iter, random_state):
 def co_association(labels, n_neighbors):
     """Share of the clusterings in which two rows are together, largest entries only.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n_clusterings, n_samples)
-    n_neighbors : int
-        Entries that each row keeps, its own aside.
-
-    Returns
-    -------
-    affinity : csr_array of shape (n_samples, n_samples)
+    From labels of shape (n_clusterings, n_samples) a csr_array of shape (n_samples,
+    n_samples), of which each row keeps n_neighbors entries, its own aside.
     """
     n_clusterings, n_samples = labels.shape
     # One column for each cluster of each clustering.

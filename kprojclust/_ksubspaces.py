@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from kprojclust._engine.assignment import Criterion, all_distances, nearest_labels
-from kprojclust._engine.dimensions import starting_dimensions
 from kprojclust._engine.problem import Problem, refits_from_rows, stored_numbers
+from kprojclust._engine.update import starting_dimensions
 from kprojclust._geometry.subspaces import dimensions_of
 from kprojclust._likelihood import MixtureScoreMixin, fit_mixture
 from kprojclust._parallel.threads import own_threads
@@ -32,7 +32,12 @@ from kprojclust._rows.validation import (
     fit_context,
 )
 from kprojclust._starts.initialization import STARTS, is_given, starts
-from kprojclust._starts.restarts import ENOUGH, automatic_number, lay_out, search
+from kprojclust._starts.restarts import (
+    ENOUGH,
+    automatic_number,
+    draw_subsamples,
+    search,
+)
 from kprojclust.losses import get_loss
 
 
@@ -58,7 +63,7 @@ class KSubspaces(
     by alternating two steps: each row goes to its nearest flat, each flat becomes the
     weighted principal subspace of its rows. The weights majorise the loss, so that for
     p = 2 the objective never rises, whatever the loss. Empty clusters and clusters with
-    fewer rows than dimensions take over rows of the cluster that is served worst. With
+    fewer rows than dimensions take over rows of a cluster of large loss. With
     ``n_clusters=1`` and the squared loss this is the truncated singular value
     decomposition.
 
@@ -100,7 +105,7 @@ class KSubspaces(
         - "farthest": local subspaces around rows drawn far from those before;
         - "spectral": spectral clustering of the rows that explain one another in a
           ridge regression; compares all pairs of rows;
-        - "random": rows dealt out at random into clusters of equal size;
+        - "random": rows assigned at random to clusters of equal size;
         - an array of shape (n_samples,) of labels from 0 to ``n_clusters - 1``;
         - a list of one basis of shape (dimension, n_features) for each cluster; from
           these and from labels, every iteration is one of the plain loop;
@@ -111,16 +116,16 @@ class KSubspaces(
         Number of starts, of which the one with the lowest objective is kept, after an
         exchange of clusters with the others where that lowers it further. Where there
         are more than 8192 rows, and 800 for each cluster, several starts race on a
-        sample of the rows, and the one that serves another sample best goes on with all
-        rows. "auto" is 1 where ``init`` is an array or a list. Otherwise it is 10, or
-        as little as 4 if the subspaces are large for the sample of a race. Without
-        ``max_parameters`` no more starts are made once three of them led to the same
-        clusters, the best so far.
+        sample of the rows, and the one with the lowest objective on a held-out sample
+        is the warm start of the run on all rows. "auto" is 1 where ``init`` is an array
+        or a list. Otherwise it is 10, or as little as 4 if the subspaces are large for
+        the sample of a race. Without ``max_parameters`` no more starts are made once
+        three of them led to the same clusters, the best so far.
 
     n_relocations : int, default=0
-        Largest number of times that, from the best start, the cluster that is missed
-        least is dissolved and a costly one split instead. It ends as soon as none of a
-        few candidates lowers the objective. Not under ``max_parameters``.
+        Largest number of times that, after the best start, a cluster is dissolved and
+        one of large loss is split instead. It ends as soon as none of a few candidates
+        lowers the objective. Not under ``max_parameters``.
 
     max_iter : int, default=100
         Largest number of iterations of one start, partial passes among them.
@@ -134,7 +139,7 @@ class KSubspaces(
 
     verbose : int, default=0
         1 prints a line for each iteration, except in races: the objective, rows moved,
-        empty clusters, seconds, and whether it looked at a part of the rows only.
+        empty clusters, seconds, and whether it was a partial pass.
 
     Attributes
     ----------
@@ -202,7 +207,7 @@ class KSubspaces(
     distances. Second moments of the clusters take O(m d^2) for m rows that moved, or
     for all rows unless the loss is "squared", and the flats O(d^2 j_c) or O(d^3) a
     cluster. Where the rows are many, as for ``n_init``, and the loss is "squared",
-    partial passes look only at the rows whose case is least clear, about an eighth.
+    partial passes reassign only the eighth of the rows nearest to another flat.
 
     Labels do not depend on the number of threads. Rows that are not in memory are read
     block by block; a row takes 12 bytes in float32 and 20 in float64. All rows are
@@ -297,8 +302,8 @@ class KSubspaces(
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : KSubspaces
+            Fitted.
         """
         rows = check_training_rows(self, X, sample_weight)
         with own_threads(rows.shape[0] * rows.shape[1]):
@@ -306,11 +311,11 @@ class KSubspaces(
             problem = self._problem(rows)
             random_state = check_random_state(self.random_state)
             n_starts = self._n_starts(problem)
-            grounds = lay_out(problem, n_starts, random_state)
+            subsamples = draw_subsamples(problem, n_starts, random_state)
             problem, best = search(
                 problem,
-                grounds,
-                starts(grounds.trial, self.init, n_starts, len(rows), random_state),
+                subsamples,
+                starts(subsamples.train, self.init, n_starts, len(rows), random_state),
                 self._enough(),
                 self.n_relocations,
                 max_iter=self.max_iter,
@@ -366,7 +371,7 @@ class KSubspaces(
 
     def _enough(self):
         """Number of starts that must agree for the others to be left out."""
-        # Rows that pay for their dimensions hardly move: starts agree too easily.
+        # Under a price few rows move, so that starts agree too easily.
         free = self.n_init == "auto" and self.max_parameters is None
         return ENOUGH if free else np.inf
 

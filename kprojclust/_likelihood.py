@@ -24,12 +24,7 @@ class Mixture(NamedTuple):
 def fit_mixture(problem, run):
     """Variances of the rows of each cluster along and across its flat.
 
-    Rows count by what their loss weighs them: what it discards has no say.
-
-    Parameters
-    ----------
-    problem : Problem
-    run : Run
+    Rows count by their row weights, so that rows the loss discards do not.
     """
     found = parallel_map(
         lambda c: run.statistics.energies(c, run.flats[c]), range(problem.n_clusters)
@@ -133,7 +128,7 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in ``fit``.
+            Rows held out from ``fit``, in any of its forms.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -149,7 +144,6 @@ class MixtureScoreMixin:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in ``fit``.
 
         Returns
         -------

@@ -51,9 +51,9 @@ class PartitioningGuidedKMeans(
 
     - the start cuts the rows in two, and the part that gains most by it again, until
       there are k parts;
-    - in each iteration, clusters that are empty, or missed least, are dissolved, and
-      clusters that gain most by two centres get theirs: no pass over all distances is
-      spent on that;
+    - in each iteration, clusters that are empty or cheap to merge are dissolved, and
+      their centres split the clusters that gain most: this needs no pass over all
+      distances;
     - rows within ``dense_eps`` of one another may be made to share a centre.
 
     Parameters
@@ -75,12 +75,12 @@ class PartitioningGuidedKMeans(
     empty_clusters : {"partition", "farthest", "perturb"}, default="partition"
         What is done about clusters without rows:
 
-        - "partition": their centres go where a cluster is worth cutting in two, as do
-          those of clusters that are missed less than that gains;
+        - "partition": their centres split other clusters, as do those of clusters whose
+          merging costs less than the split gains;
         - "farthest": their centres go to the rows farthest from their own, as in
           :class:`sklearn.cluster.KMeans`;
         - "perturb": the heuristic of iPQ [3]. One empty cluster takes the centre of
-          the largest, both are moved apart by noise of 1e-6, and all rows are dealt out
+          the largest, both are moved apart by noise of 1e-6, and all rows are assigned
           again, up to ``max_tentatives`` times an iteration. If clusters are empty
           still, the fit ends with a warning.
 
@@ -119,10 +119,10 @@ class PartitioningGuidedKMeans(
         Number of clusters with rows of positive weight.
 
     history_ : list of tuple
-        For each iteration ``n_empty_before`` and ``n_empty_after`` empty clusters were
-        looked after, in ``n_rounds``, with ``n_e_steps`` passes over all distances
-        beyond the one of the iteration, and the ``objective``, of which a step that
-        raised it was taken back; of a sample, first, where rows are many.
+        For each iteration the numbers ``n_empty_before`` and ``n_empty_after`` of empty
+        clusters before and after ``n_rounds`` of filling them, with ``n_e_steps``
+        assignment steps beyond the one of the iteration, and the ``objective``, of
+        which a step that raised it was undone; of a sample, first, where rows are many.
 
     n_iter_ : int
         Number of iterations.
@@ -228,8 +228,8 @@ class PartitioningGuidedKMeans(
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : PartitioningGuidedKMeans
+            Fitted.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         check_n_samples(len(X), self.n_clusters, "n_clusters")
@@ -302,7 +302,7 @@ class PartitioningGuidedKMeans(
         return consolidate(X, row_weights, self.dense_eps)
 
     def _run(self, problem, random_state):
-        """From the start to the end, by way of a sample where rows are many."""
+        """Start and run; where rows are many, on a sample of them first."""
         policy, options = self._policy(), {"max_iter": self.max_iter, "tol": self.tol}
         if len(problem.X) <= _MANY * self.n_clusters or not isinstance(self.init, str):
             centers = self._start(problem, random_state)

@@ -112,15 +112,15 @@ class ProductQuantizer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows; float32 stays float32.
+            Rows to quantize; float32 stays float32.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the rows, not all zero. None weighs all alike.
+            As of `PartitioningGuidedKMeans.fit`.
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        self : ProductQuantizer
+            Fitted.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         self._check_divides()

@@ -23,10 +23,11 @@ class ProjectionMixin:
     def project(self, X):
         """Projection of each row onto its subspace.
 
+        The rows are loaded into memory, here and in ``encode``.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in ``fit``, but loaded into memory.
 
         Returns
         -------

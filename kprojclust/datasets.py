@@ -43,7 +43,7 @@ def make_subspaces(
     Parameters
     ----------
     n_samples : int, default=300
-        Number of points, dealt out evenly to the subspaces.
+        Number of points, divided evenly among the subspaces.
     n_features : int, default=10
         Dimension of the space.
     n_clusters : int, default=3

@@ -85,6 +85,14 @@ class TunedLoss(Loss):
         _check_positive(self.delta, "delta")
         return self
 
+    def rho(self, residuals):
+        """Loss of each residual."""
+        return self._rho(residuals, self._checked_delta())
+
+    def weights(self, residuals):
+        """Row weight of each residual."""
+        return self._weights(residuals, self._checked_delta())
+
     def _checked_delta(self):
         if self.delta is None:
             raise ValueError(
@@ -136,16 +144,14 @@ class LqLoss(TunedLoss):
         self._checked_q()
         return super().scaled(scale)
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        q, delta = self._checked_q(), self._checked_delta()
-        parabola = self.weights(residuals) * residuals**2
+    def _rho(self, residuals, delta):
+        q = self._checked_q()
+        parabola = self._weights(residuals, delta) * residuals**2
         power = np.maximum(residuals, delta) ** q - (1 - q / 2) * delta**q
         return np.where(residuals < delta, parabola, power)
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        q, delta = self._checked_q(), self._checked_delta()
+    def _weights(self, residuals, delta):
+        q = self._checked_q()
         return q / 2 * np.maximum(residuals, delta) ** (q - 2)
 
     def _checked_q(self):
@@ -170,14 +176,11 @@ class HuberLoss(TunedLoss):
 
     tuning = 1.345
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        within = np.minimum(residuals, self._checked_delta())
+    def _rho(self, residuals, delta):
+        within = np.minimum(residuals, delta)
         return within * (2 * residuals - within)
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        delta = self._checked_delta()
+    def _weights(self, residuals, delta):
         return delta / np.maximum(residuals, delta)
 
 
@@ -193,14 +196,11 @@ class CauchyLoss(TunedLoss):
 
     tuning = 2.385
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        delta = self._checked_delta()
+    def _rho(self, residuals, delta):
         return delta**2 * np.log1p((residuals / delta) ** 2)
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        return 1 / (1 + (residuals / self._checked_delta()) ** 2)
+    def _weights(self, residuals, delta):
+        return 1 / (1 + (residuals / delta) ** 2)
 
 
 class GemanMcClureLoss(TunedLoss):
@@ -216,13 +216,11 @@ class GemanMcClureLoss(TunedLoss):
 
     tuning = 3.787
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        return residuals**2 / (1 + (residuals / self._checked_delta()) ** 2)
+    def _rho(self, residuals, delta):
+        return residuals**2 / (1 + (residuals / delta) ** 2)
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        return (1 + (residuals / self._checked_delta()) ** 2) ** -2
+    def _weights(self, residuals, delta):
+        return (1 + (residuals / delta) ** 2) ** -2
 
 
 class WelschLoss(TunedLoss):
@@ -237,14 +235,11 @@ class WelschLoss(TunedLoss):
 
     tuning = 2.985
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        delta = self._checked_delta()
+    def _rho(self, residuals, delta):
         return -(delta**2) * np.expm1(-((residuals / delta) ** 2))
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        return np.exp(-((residuals / self._checked_delta()) ** 2))
+    def _weights(self, residuals, delta):
+        return np.exp(-((residuals / delta) ** 2))
 
 
 class TukeyLoss(TunedLoss):
@@ -259,15 +254,12 @@ class TukeyLoss(TunedLoss):
 
     tuning = 4.685
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        delta = self._checked_delta()
+    def _rho(self, residuals, delta):
         u = np.minimum(residuals / delta, 1) ** 2
         return delta**2 * u * (1 - u + u**2 / 3)
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        return (1 - np.minimum(residuals / self._checked_delta(), 1) ** 2) ** 2
+    def _weights(self, residuals, delta):
+        return (1 - np.minimum(residuals / delta, 1) ** 2) ** 2
 
 
 class TruncatedLoss(TunedLoss):
@@ -282,13 +274,11 @@ class TruncatedLoss(TunedLoss):
 
     tuning = 2.795
 
-    def rho(self, residuals):
-        """Loss of each residual."""
-        return np.minimum(residuals, self._checked_delta()) ** 2
+    def _rho(self, residuals, delta):
+        return np.minimum(residuals, delta) ** 2
 
-    def weights(self, residuals):
-        """Row weight of each residual."""
-        return (residuals <= self._checked_delta()).astype(residuals.dtype)
+    def _weights(self, residuals, delta):
+        return (residuals <= delta).astype(residuals.dtype)
 
 
 LOSSES = {

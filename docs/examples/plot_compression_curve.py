@@ -12,12 +12,7 @@ import matplotlib.pyplot as plt
 from kprojclust import KSubspaces, make_subspaces
 
 X, _, _ = make_subspaces(
-    n_samples=600,
-    n_features=30,
-    n_clusters=3,
-    n_components=4,
-    noise=0.1,
-    random_state=0,
+    600, 30, n_clusters=3, n_components=4, noise=0.1, random_state=0
 )
 
 # %%

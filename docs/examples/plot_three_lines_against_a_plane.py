@@ -16,12 +16,7 @@ from kprojclust import KSubspaces, make_subspaces
 from kprojclust.plotting import SubspacesDisplay
 
 X, _, _ = make_subspaces(
-    n_samples=120,
-    n_features=3,
-    n_clusters=3,
-    n_components=1,
-    noise=0.05,
-    random_state=6,
+    120, 3, n_clusters=3, n_components=1, noise=0.05, random_state=6
 )
 
 # %%

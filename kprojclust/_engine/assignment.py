@@ -1,4 +1,4 @@
-"""One pass over a block of rows: the E-step, and what the next M-step needs.
+"""The assignment step on a block of rows, and the sufficient statistics it collects.
 
 These functions see a block and its state only, so that any engine can apply them.
 """
@@ -44,7 +44,7 @@ class Totals(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """What makes a flat the best for a row."""
+    """The cost by which a row is assigned to a flat."""
 
     loss: Any
     p: float
@@ -52,31 +52,15 @@ class Criterion(NamedTuple):
 
 
 def nearest_flats(X, sample_weight, flats, criterion, rows=None, with_gaps=False):
-    """Cluster of each row, the distance to its flat, and how clear the case is.
+    """Cluster of each row, its residual, and its gap: three arrays of shape (n_rows,).
 
-    The cluster of least w rho(distance) plus the price of the coordinates, which
-    without a price is the one of least distance. Ties go to the lowest label.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    sample_weight : ndarray of shape (n_samples,)
-    flats : list of Flat
-    criterion : Criterion
-    rows : ndarray of shape (n_rows,), optional
-        Indices of the rows to look at; None is all.
-    with_gaps : bool
-        Whether gaps are wanted; without, they are zeros.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_rows,), int32
-    residuals : ndarray of shape (n_rows,)
-    gaps : ndarray of shape (n_rows,)
-        1 - residual / distance to the next best flat.
+    A row is assigned to the cluster of least w rho(distance) plus the price of its
+    coordinates, which without a price is the nearest one. Ties go to the lowest label.
+    ``rows`` are the indices of the rows to assign, None is all. Gaps, 1 - residual /
+    distance to the next best flat, are zeros unless asked for.
     """
     stack = stack_flats(flats)
-    rent = criterion.price * dimensions_of(flats)
+    dimension_costs = criterion.price * dimensions_of(flats)
     n_rows = len(X) if rows is None else len(rows)
     labels = np.empty(n_rows, dtype=np.int32)
     residuals, gaps = np.zeros((2, n_rows), dtype=X.dtype)
@@ -86,7 +70,7 @@ def nearest_flats(X, sample_weight, flats, criterion, rows=None, with_gaps=False
         costs = distances = chunk_distances(X[here], stack, criterion.p)
         if criterion.price:
             costs = sample_weight[here] * criterion.loss.rho(distances)
-            costs = costs + rent[:, np.newaxis].astype(costs.dtype)
+            costs = costs + dimension_costs[:, np.newaxis].astype(costs.dtype)
         labels[chunk], residuals[chunk] = _first_smallest(costs)
         if criterion.price:
             residuals[chunk] = distances[labels[chunk], np.arange(len(labels[chunk]))]
@@ -109,7 +93,7 @@ def _first_smallest(costs):
 
 
 def _gaps(distances, labels, residuals):
-    """1 - residual / distance to the next best flat; spoils its input."""
+    """1 - residual / distance to the next best flat; overwrites its input."""
     if len(distances) == 1:
         return np.ones_like(residuals)
     distances[labels, np.arange(len(labels))] = np.inf
@@ -129,38 +113,23 @@ def all_distances(X, sample_weight, flats, p):
         return distances_to_flats(X, flats, p)
 
 
-def e_step(X, state, flats, criterion, collect, origin, reach=None):
-    """Deal the rows of a block out to their best flats.
+def assignment_step(X, state, flats, criterion, collect, origin, max_gap=None):
+    """Assign the rows of a block to their best flats: its new state, and Totals.
 
-    Rows whose case was so clear that the gap was not below ``reach`` stay where they
-    are. None looks at all rows, and leaves the gaps out.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    state : RowState
-    flats : list of Flat
-    criterion : Criterion
-    collect : callable
-        A function of `kprojclust._engine.moments`.
-    origin : ndarray of shape (n_features,) or None
-        Of the moments.
-
-    Returns
-    -------
-    state : RowState
-    totals : Totals
+    Rows whose gap was not below ``max_gap`` keep their labels. None reassigns all rows
+    and computes no gaps. ``collect`` is a function of `kprojclust._engine.moments`, and
+    ``origin`` that of the moments, of shape (n_features,) or None.
     """
     with own_threads(X.size):
-        after = _dealt_out(X, state, flats, criterion, reach)
+        after = _reassigned(X, state, flats, criterion, max_gap)
         moments = collect(X, state, after, len(flats), origin)
     return after, _totals(state, after, len(flats), criterion.loss, moments)
 
 
-def _dealt_out(X, state, flats, criterion, reach):
+def _reassigned(X, state, flats, criterion, max_gap):
     weights = state.sample_weight
-    if reach is not None and reach < np.inf:
-        rows = np.flatnonzero(state.gaps < reach)
+    if max_gap is not None and max_gap < np.inf:
+        rows = np.flatnonzero(state.gaps < max_gap)
         found = nearest_flats(X, weights, flats, criterion, rows, with_gaps=True)
         old = state.labels, state.residuals, state.gaps
         labels, residuals, gaps = (
@@ -168,7 +137,7 @@ def _dealt_out(X, state, flats, criterion, reach):
         )
     else:
         labels, residuals, gaps = nearest_flats(
-            X, weights, flats, criterion, with_gaps=reach is not None
+            X, weights, flats, criterion, with_gaps=max_gap is not None
         )
     row_weights = state.row_weights
     if not has_constant_weights(criterion.loss):
@@ -182,15 +151,15 @@ def _replaced(part, rows, new):
     return part
 
 
-def m_step(X, state, n_clusters, collect, origin):
-    """Totals of a block whose labels are given: sums over no residuals."""
+def totals_of_labels(X, state, n_clusters, collect, origin):
+    """Totals of a block whose labels are given; its objective is 0."""
     with own_threads(X.size):
         moments = collect(X, state, state, n_clusters, origin)
     return state, _totals(state, state, n_clusters, None, moments)
 
 
 def has_constant_weights(loss):
-    """Whether a refit weighs the rows by their sample weights, whatever happens."""
+    """Whether the row weights are the sample weights, whatever the residuals."""
     return isinstance(loss, SquaredLoss)
 
 

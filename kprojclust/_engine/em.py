@@ -7,11 +7,11 @@ import numpy as np
 
 from kprojclust._engine.assignment import (
     Criterion,
-    e_step,
+    assignment_step,
     has_constant_weights,
-    m_step,
+    totals_of_labels,
 )
-from kprojclust._engine.filling import Pool, is_same, plan_fill
+from kprojclust._engine.empty_clusters import Pool, is_same, plan_fill
 from kprojclust._engine.lewis import lewis_start
 from kprojclust._engine.members import Members
 from kprojclust._engine.problem import refits_from_rows, stored_numbers
@@ -19,11 +19,11 @@ from kprojclust._engine.scatter import Scatter, has_few_directions
 from kprojclust._engine.update import refit, refit_minkowski
 from kprojclust._geometry.subspaces import fix_signs
 
-# Share of the rows that are followed alone: those with the least clear case. They are
-# for as long as the objective falls by this many times the tolerance, up to a limit.
-_FOLLOWED = 1 / 8
+# A partial pass reassigns this share of the rows, those with the smallest gaps. Partial
+# passes go on while the objective falls by so many times the tolerance, up to a limit.
+_PARTIAL_SHARE = 1 / 8
 _PATIENCE = 12
-_LONGEST = 10
+_MAX_PARTIAL_PASSES = 10
 
 
 class Run(NamedTuple):
@@ -56,37 +56,37 @@ def run_em(problem, start, pool=None, *, max_iter, tol, shortcuts=True, verbose=
     tol : float
         Relative decrease of the objective below which the run has converged.
     shortcuts : bool
-        Whether an iteration may do with nearly the best flats, or look at a part of the
-        rows only, before the end. Without, the run takes the steps of a plain loop.
+        Whether iterations before the last may use approximate refits and partial
+        passes. Without, the run takes the steps of a plain loop.
     verbose : int
 
     Returns
     -------
     run : Run
-        Its labels are always those of assigning the rows to the returned flats.
+        Its labels are the nearest of the returned flats.
     """
     descent = _Descent(problem, pool, shortcuts)
     descent.begin(start)
     loss_curve: list = []
     began = time.perf_counter()
-    roughly, converged, reach = descent.may_be_rough(), False, np.inf
+    approximate, converged, max_gap = descent.allows_approximate_refits(), False, np.inf
     for iteration in range(max_iter):
         last = iteration == max_iter - 1
-        exact = not roughly or iteration == 0 or last
+        exact = not approximate or iteration == 0 or last
         descent.refit() if exact else descent.improve()
-        loss_curve.append(descent.reassign(reach))
+        loss_curve.append(descent.reassign(max_gap))
         if verbose:
-            _print_progress(loss_curve, descent.totals, reach, began)
+            _print_progress(loss_curve, descent.totals, max_gap, began)
         settled = descent.is_fixed() or descent.has_settled(loss_curve, tol)
-        converged = settled and exact and reach == np.inf
+        converged = settled and exact and max_gap == np.inf
         if converged:
             break
-        if settled and reach == np.inf:
-            roughly = False
+        if settled and max_gap == np.inf:
+            approximate = False
         elif iteration < max_iter - 2:
-            reach = descent.next_reach(reach, loss_curve, tol)
+            max_gap = descent.next_max_gap(max_gap, loss_curve, tol)
         else:
-            reach = np.inf
+            max_gap = np.inf
     loss_curve += descent.keep_within_budget()
     return descent.run(loss_curve, converged)
 
@@ -101,7 +101,7 @@ class _Descent:
         self.flats: list = []
         self.price = 0.0
         self.fill = self.fill_before = None
-        self.n_followed = 0  # iterations since all rows were looked at
+        self.n_partial = 0  # partial passes since the last full one
 
     def begin(self, start):
         """Labels and second moments of the start."""
@@ -111,33 +111,33 @@ class _Descent:
             self.flats = start
             state = rows.begin(None, None)
             self.state, self.totals = rows.map_reduce(
-                e_step, state, start, self._criterion(), collect, origin
+                assignment_step, state, start, self._criterion(), collect, origin
             )
         else:
             weights = lewis_start(self.problem, start)
             state = rows.begin(start.astype(np.int32), weights)
             self.state, self.totals = rows.map_reduce(
-                m_step, state, self.problem.n_clusters, collect, origin
+                totals_of_labels, state, self.problem.n_clusters, collect, origin
             )
         statistics.update(self.state, self.totals)
 
-    def may_be_rough(self):
-        """Whether flats are found so much faster that the best can wait for the end."""
+    def allows_approximate_refits(self):
+        """Whether an approximate refit is much faster than an exact one."""
         few = has_few_directions(self.problem.n_components, self.problem.n_features)
-        return self._may_take_shortcuts() and bool(np.any(few))
+        return self._allows_shortcuts() and bool(np.any(few))
 
-    def may_wait(self):
-        """Whether rows are many, and the objective needs no look at all of them."""
+    def allows_partial_passes(self):
+        """Whether rows are many, and their objective follows from the statistics."""
         many = len(self.pool.rows) < len(self.problem.rows)
         constant = has_constant_weights(self.problem.loss)
-        return self._may_take_shortcuts() and many and constant
+        return self._allows_shortcuts() and many and constant
 
-    def _may_take_shortcuts(self):
+    def _allows_shortcuts(self):
         free = self.problem.max_parameters is None
         return self.shortcuts and free and isinstance(self.statistics, Scatter)
 
     def refit(self):
-        """The best flats for the clusters."""
+        """Update step: the best flats for the clusters."""
         self._apply_fill()
         problem, statistics = self.problem, self.statistics
         if problem.p != 2 and self.flats:
@@ -147,55 +147,51 @@ class _Descent:
             self.flats, self.price = refit(problem, statistics, self.totals.sizes)
 
     def improve(self):
-        """Nearly the best flats."""
+        """Update step with approximate flats, which are faster to find."""
         self._apply_fill()
         self.flats = self.statistics.improved(self.flats)
 
-    def next_reach(self, reach, loss_curve, tol):
-        """Gap below which rows are looked at in the next iteration.
+    def next_max_gap(self, max_gap, loss_curve, tol):
+        """Gap below which rows are reassigned in the next iteration.
 
-        After a look at all rows, those that may move soon are followed alone for as
-        long as that pays.
+        A full pass is followed by partial ones while they lower the objective.
         """
-        if not self.may_wait():
+        if not self.allows_partial_passes():
             return np.inf
-        if reach == np.inf:
-            self.n_followed = 0
+        if max_gap == np.inf:
+            self.n_partial = 0
             gaps = self.problem.rows.at(self.state, self.pool.indices).gaps
-            return np.quantile(gaps, _FOLLOWED)
-        self.n_followed += 1
-        enough = self.totals.n_moved == 0 or self.n_followed == _LONGEST
+            return np.quantile(gaps, _PARTIAL_SHARE)
+        self.n_partial += 1
+        enough = self.totals.n_moved == 0 or self.n_partial == _MAX_PARTIAL_PASSES
         pays = not (enough or self.has_settled(loss_curve, _PATIENCE * tol))
-        return reach if pays else np.inf
+        return max_gap if pays else np.inf
 
-    def reassign(self, reach=np.inf):
-        """Deal rows out to the flats; returns the objective."""
+    def reassign(self, max_gap=np.inf):
+        """Assignment step; returns the objective."""
         statistics = self.statistics
         self.state, self.totals = self.problem.rows.map_reduce(
-            e_step,
+            assignment_step,
             self.state,
             self.flats,
             self._criterion(),
             statistics.collect,
             statistics.origin,
-            reach if self.may_wait() else None,
+            max_gap if self.allows_partial_passes() else None,
         )
         statistics.update(self.state, self.totals)
         self.fill_before = self.fill
         self.fill = plan_fill(
             self.problem, self.pool, self.state, self.totals, self.flats
         )
-        if reach == np.inf:
+        if max_gap == np.inf:
             return self.totals.objective
         left_over = statistics.left_over(self.flats)
-        # Nearly nothing is known only from the distances of all rows.
+        # Too small to be known without the distances of all rows.
         return left_over if left_over > statistics.resolution() else self.reassign()
 
     def is_fixed(self):
-        """Whether no label changed, so that the same flats would come again.
-
-        Rows that starved clusters took over may have gone back where they came from.
-        """
+        """Whether no label changed, rows aside that went back from starved clusters."""
         if not has_constant_weights(self.problem.loss) or self.problem.p != 2:
             return False
         n_returned = len(self.fill.indices) if self.fill else 0
@@ -211,9 +207,9 @@ class _Descent:
         return loss_curve[-2] - loss_curve[-1] <= tol * loss_curve[-2]
 
     def keep_within_budget(self):
-        """Give directions up if the last assignment broke the budget.
+        """Refit with fewer directions while the labels break the budget.
 
-        Returns the objectives on the way.
+        Returns the objective after each refit.
         """
         losses: list = []
         allowed = limit = self.problem.max_parameters
@@ -252,7 +248,7 @@ class _Descent:
 
 
 def _statistics(problem, pool):
-    """What refits look at: second moments, or the rows if these are fewer numbers."""
+    """Sufficient statistics: second moments, or the rows if these are fewer numbers."""
     if refits_from_rows(problem.rows.shape, problem.n_clusters, problem.p):
         return Members(problem.rows.X, problem.n_clusters, problem.affine)
     return Scatter(
@@ -264,11 +260,11 @@ def _statistics(problem, pool):
     )
 
 
-def _print_progress(loss_curve, totals, reach, began):
+def _print_progress(loss_curve, totals, max_gap, began):
     n_empty = np.count_nonzero(totals.sizes == 0)
     seconds = time.perf_counter() - began
     print(  # noqa: T201
         f"iteration {len(loss_curve)}: objective {loss_curve[-1]:.6g}, "
         f"{totals.n_moved} rows moved, {n_empty} clusters empty, {seconds:.2f} s"
-        f"{'' if reach == np.inf else ', part of the rows'}"
+        f"{'' if max_gap == np.inf else ', part of the rows'}"
     )

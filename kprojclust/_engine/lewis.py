@@ -1,4 +1,4 @@
-"""l_q Lewis weights: a start for sums of distances that outliers can't spoil."""
+"""l_q Lewis weights: a robust start for sums of distances."""
 
 import numpy as np
 

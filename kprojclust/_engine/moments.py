@@ -1,6 +1,6 @@
-"""Second moments of clusters: all that an M-step needs to know of their rows.
+"""Second moments of clusters: the sufficient statistics of the update step.
 
-A change of the labels changes them by the rows that moved only.
+Where labels change, they are updated by the rows that moved.
 """
 
 from typing import NamedTuple
@@ -58,20 +58,9 @@ def no_moments(X, before, after, n_clusters, origin):
 
 
 def moments_by_cluster(X, row_weights, labels, n_clusters, origin):
-    """Moments of the rows of each cluster.
+    """Moments of the rows of each cluster, about an origin.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    n_clusters : int
-    origin : ndarray of shape (n_features,) or None
-        None is zero, and leaves the sums at zero.
-
-    Returns
-    -------
-    moments : Moments
+    The origin has shape (n_features,); None is zero, and leaves the sums at zero.
     """
     if _are_few(X):
         shares = _shares(labels, row_weights, n_clusters)

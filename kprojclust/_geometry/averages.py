@@ -5,19 +5,7 @@ from scipy import sparse
 
 
 def cluster_sums(X, row_weights, labels, n_clusters):
-    """Weighted sums of the rows of each cluster, in float64.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    n_clusters : int
-
-    Returns
-    -------
-    sums : ndarray of shape (n_clusters, n_features)
-    """
+    """Weighted sums of the rows of each cluster, float64: (n_clusters, n_features)."""
     n_samples = len(X)
     entries = row_weights.astype(np.float64), labels, np.arange(n_samples + 1)
     members = sparse.csc_array(entries, shape=(n_clusters, n_samples))
@@ -25,19 +13,9 @@ def cluster_sums(X, row_weights, labels, n_clusters):
 
 
 def cluster_means(X, row_weights, labels, centers):
-    """Weighted means of the clusters; one without weight keeps its centre.
+    """Weighted means of the clusters, of shape and dtype of the centres.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    centers : ndarray of shape (n_clusters, n_features)
-
-    Returns
-    -------
-    means : ndarray of shape (n_clusters, n_features)
-        In the dtype of the centres.
+    A cluster without weight keeps its centre.
     """
     n_clusters = len(centers)
     weights = np.bincount(labels, row_weights, minlength=n_clusters)[:, np.newaxis]

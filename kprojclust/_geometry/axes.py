@@ -1,4 +1,4 @@
-"""Main axes of clusters of rows, and the cut of each cluster across its axis."""
+"""Principal axes of clusters of rows, and the cut of each cluster across its axis."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from kprojclust._geometry.averages import cluster_sums
 
-# The power method: so few steps are enough for an axis to cut across.
+# Steps of the power method.
 _N_STEPS = 3
 
 
 class Cut(NamedTuple):
-    """Each cluster cut in two through its centre, across its main axis."""
+    """Each cluster cut in two through its centre, across its principal axis."""
 
     above: np.ndarray  # (n_samples,) bool, the side of each row
     weights: np.ndarray  # (n_clusters, 2) of the rows below and above
@@ -19,23 +19,12 @@ class Cut(NamedTuple):
     gains: np.ndarray  # (n_clusters,) by how much two centres lower the objective
 
 
-def main_axes(residuals, row_weights, labels, n_clusters):
-    """Directions along which the rows of each cluster have most of their energy.
+def principal_axes(residuals, row_weights, labels, n_clusters):
+    """Leading principal axis of the rows of each cluster, approximately.
 
-    A few steps of the power method, from the coordinate of most energy.
-
-    Parameters
-    ----------
-    residuals : ndarray of shape (n_samples, n_features)
-        Rows less what serves them.
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    n_clusters : int
-
-    Returns
-    -------
-    axes : ndarray of shape (n_clusters, n_features)
-        Unit vectors; zero for a cluster without energy.
+    A few steps of the power method on the residuals, of shape (n_samples, n_features),
+    from the coordinate of most energy. Returns unit vectors of shape (n_clusters,
+    n_features), zero for a cluster without energy.
     """
     energies = cluster_sums(residuals**2, row_weights, labels, n_clusters)
     axes = np.zeros_like(energies)
@@ -50,25 +39,13 @@ def main_axes(residuals, row_weights, labels, n_clusters):
 
 
 def cut_clusters(X, row_weights, labels, centers):
-    """Cut all clusters in two.
+    """Cut all clusters in two; the centres are their weighted means.
 
     Equal rows stay together, and a cluster of equal rows gains nothing.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    centers : ndarray of shape (n_clusters, n_features)
-        Weighted means of the clusters.
-
-    Returns
-    -------
-    cut : Cut
     """
     n_clusters = len(centers)
     residuals = X - centers[labels]
-    axes = main_axes(residuals, row_weights, labels, n_clusters)
+    axes = principal_axes(residuals, row_weights, labels, n_clusters)
     above = np.einsum("ij,ij->i", residuals, axes[labels]) > 0
     weights = np.empty((n_clusters, 2))
     sums = np.empty((n_clusters, 2, X.shape[1]))

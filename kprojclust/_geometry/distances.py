@@ -27,7 +27,7 @@ class Stack(NamedTuple):
 
 
 def stack_flats(flats):
-    """Put the flats into one Stack."""
+    """Stack the flats."""
     parts = [flat.basis for flat in flats]
     normals = [c for c, flat in enumerate(flats) if flat.normals is not None]
     means, origin, shift = np.array([flat.mean for flat in flats]), None, None
@@ -41,24 +41,14 @@ def stack_flats(flats):
 
 
 def chunks(n_samples, stack):
-    """Slices of rows to handle at once."""
+    """Slices of rows to process at once."""
     n_directions, n_features = stack.bases.shape
     size = chunk_rows(n_directions, n_features, stack.bases.itemsize)
     return batches(n_samples, size)
 
 
 def squared_distances(X, flats):
-    """Squared Euclidean distance of every row to every flat.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    flats : list of Flat
-
-    Returns
-    -------
-    distances : ndarray of shape (n_samples, n_clusters)
-    """
+    """Squared distance of every row to every flat: (n_samples, n_clusters)."""
     return _chunk_by_chunk(chunk_squared_distances, X, flats)
 
 

@@ -6,20 +6,9 @@ from kprojclust._geometry.subspaces import Flat, residuals
 
 
 def minkowski_distances(X, flats, p):
-    """Distance |a - Pa|_p of every row to every flat, P the orthogonal projection.
+    """Distance |a - Pa|_p of every row to every flat: shape (n_clusters, n_samples).
 
-    There is no short cut: every residual is formed, O(n d sum_c j_c) operations twice
-    over and one pass over n d k residual entries.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    flats : list of Flat
-    p : float in [1, 2]
-
-    Returns
-    -------
-    distances : ndarray of shape (n_clusters, n_samples)
+    All residuals are formed: O(n d sum_c j_c) operations and O(n d k) entries.
     """
     distances = np.empty((len(flats), len(X)), dtype=X.dtype)
     for c, flat in enumerate(flats):
@@ -38,8 +27,8 @@ def euclidean_weights(X, flat, p):
 def keep_if_better(X, sample_weight, old, new, p, loss):
     """The new flat if it lowers the loss of the rows, the old one otherwise.
 
-    The reweighted step for p < 2 is no majoriser, so it is taken on probation, and at
-    half the way to the new flat if the whole way does not help.
+    The reweighted step for p < 2 is no majoriser, so it is only taken if it lowers
+    the loss, and halved otherwise.
     """
     halfway = _between(old, new)
     candidates = [old, new, halfway]

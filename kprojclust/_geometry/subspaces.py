@@ -51,23 +51,11 @@ class Spectrum(NamedTuple):
 
 
 def fit_flat(X, sample_weight, n_components, affine=False):
-    """Flat of least weighted squared distance to the rows of X.
+    """Flat of least weighted squared distance to the rows, strongest direction first.
 
     Minimises sum_i w_i |x_i - m - V' V (x_i - m)|^2, with m = 0 unless affine.
     Directions that the rows leave open are filled up with an arbitrary, but
     deterministic, orthonormal completion.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    sample_weight : ndarray of shape (n_samples,)
-    n_components : int in [0, n_features]
-    affine : bool
-
-    Returns
-    -------
-    flat : Flat
-        Strongest direction first.
     """
     mean, Y = _weighted_rows(X, sample_weight, affine)
     components = _principal_directions(Y, n_components)[1][:n_components]

@@ -14,19 +14,7 @@ class Atoms(NamedTuple):
 
 
 def consolidate(X, row_weights, eps):
-    """Rows that `snap` moves to the same place, as one.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-    eps : float
-        0 is for equal rows only.
-
-    Returns
-    -------
-    atoms : Atoms
-    """
+    """Atoms of the rows that `snap` moves to one place; eps = 0 is for equal rows."""
     found, members = np.unique(snap(X, eps), axis=0, return_inverse=True)
     members = members.reshape(-1)
     return Atoms(found, np.bincount(members, row_weights), members)

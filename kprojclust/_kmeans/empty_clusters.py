@@ -1,4 +1,4 @@
-"""What is done about empty clusters, a policy a class."""
+"""Policies for empty clusters."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,15 @@ from kprojclust._geometry.averages import cluster_means
 from kprojclust._kmeans.lloyd import State, assign
 from kprojclust._kmeans.moves import move_centers
 
-# An iteration looks after its empty clusters so many times.
+# Attempts of an iteration to fill its empty clusters.
 _MAX_ROUNDS = 5
 
-# How far centres go beyond the means of their rows, in steps. They tend to be on the
-# way there for several iterations.
+# Over-relaxation: how far centres go beyond the means of their rows, in steps.
 _BEYOND = 0.8
 
 
 class Filled(NamedTuple):
-    """A state after empty clusters were looked after, and what that took."""
+    """A state after empty clusters were filled, and the passes that took."""
 
     state: State
     n_rounds: int = 0
@@ -30,9 +29,9 @@ def _means(problem, state):
 
 
 class Policy:
-    """Rounds of moving the centres of empty clusters, each followed by an E-step."""
+    """Rounds of moving the centres of empty clusters and assigning the rows."""
 
-    # What a refit that may raise the objective has to gain, see `move_centers`.
+    # Of the update steps, see `move_centers`.
     caution = 1.0
 
     def refit(self, problem, state, caution):
@@ -40,7 +39,7 @@ class Policy:
         return _means(problem, state)
 
     def fill(self, problem, state, random_state):
-        """Give empty clusters rows as far as that can be done."""
+        """Fill empty clusters as far as possible."""
         n_rounds = 0
         while len(state.empty) and n_rounds < _MAX_ROUNDS:
             centers, n_moved = self.relocate(problem, state)
@@ -51,17 +50,17 @@ class Policy:
         return Filled(state, n_rounds, n_rounds)
 
     def relocate(self, problem, state):
-        """Centres of which those of empty clusters were moved, and how many were."""
+        """Centres, those of empty clusters moved, and how many moved."""
         raise NotImplementedError
 
 
 class PartitionPolicy(Policy):
-    """Clusters that are worth cutting are, with the centres that are missed least."""
+    """Centres of empty and mergeable clusters move to clusters worth a split."""
 
     caution = 0.6
 
     def refit(self, problem, state, caution):
-        """Means, some of which moved; at first the others go beyond."""
+        """Means, some of which moved; at first the others are over-relaxed."""
         means = _means(problem, state)
         centers, _ = self._moved(problem, state, means, caution)
         if caution < 1:
@@ -103,8 +102,8 @@ class FarthestPolicy(Policy):
 class PerturbPolicy(Policy):
     """The heuristic of iPQ: an empty cluster takes a copy of the largest one's centre.
 
-    Both are moved apart by noise, and all rows are dealt out again: one E-step for each
-    empty cluster, until none is left or there were too many.
+    Both are moved apart by noise, and all rows are assigned again: one assignment step
+    for each empty cluster, up to ``max_tentatives``.
     """
 
     noise = 1e-6

@@ -1,4 +1,4 @@
-"""Lloyd's loop for centres. What becomes of empty clusters is another file's affair."""
+"""Lloyd's algorithm, with a policy for empty clusters."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Problem(NamedTuple):
     row_weights: np.ndarray  # (n_samples,)
 
     def sample(self, n_rows, random_state):
-        """So many rows of it at random, in their order; of positive weight first."""
+        """A random sample of the rows, in their order; positive weights first."""
         order = random_state.permutation(len(self.X))
         order = order[np.argsort(self.row_weights[order] == 0, kind="stable")]
         rows = np.sort(order[:n_rows])
@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
 
 class State(NamedTuple):
-    """Rows dealt out to the centres nearest to them."""
+    """Rows assigned to their nearest centres."""
 
     centers: np.ndarray  # (n_clusters, n_features)
     labels: np.ndarray  # (n_samples,)
@@ -56,7 +56,7 @@ class Run(NamedTuple):
 
 
 def assign(problem, centers):
-    """The E-step."""
+    """The assignment step."""
     labels, squared = nearest_centers(problem.X, centers)
     weights = np.bincount(labels, problem.row_weights, minlength=len(centers))
     # A product of BLAS would wait for threads that scikit-learn's loop keeps busy.
@@ -65,25 +65,11 @@ def assign(problem, centers):
 
 
 def run_lloyd(problem, centers, policy, random_state, *, max_iter, tol):
-    """Alternate moving the centres and dealing out the rows.
+    """Alternate update steps and assignment steps, from given centres.
 
-    A step that raises the objective is taken back, and none is risked any more.
-
-    Parameters
-    ----------
-    problem : Problem
-    centers : ndarray of shape (n_clusters, n_features)
-        Where to start.
-    policy : object
-        Of :mod:`kprojclust._kmeans.empty_clusters`.
-    random_state : RandomState
-    max_iter : int
-    tol : float
-        Relative decrease of the objective below which the loop has converged.
-
-    Returns
-    -------
-    run : Run
+    A step that raises the objective is undone, and later ones must not raise it. The
+    policy is one of :mod:`kprojclust._kmeans.empty_clusters`; the run has converged
+    where the relative decrease of the objective is at most ``tol``.
     """
     caution = policy.caution
     history: list[Iteration] = []
@@ -103,7 +89,7 @@ def run_lloyd(problem, centers, policy, random_state, *, max_iter, tol):
 
 
 def _step(problem, centers, policy, random_state, history):
-    """Deal out the rows, look after empty clusters, and write that down."""
+    """Assign the rows, fill empty clusters, and append to the history."""
     found = assign(problem, centers)
     filled = policy.fill(problem, found, random_state)
     history.append(

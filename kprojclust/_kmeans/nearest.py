@@ -16,16 +16,7 @@ from sklearn.utils.extmath import row_norms
 def nearest_centers(X, centers):
     """Nearest centre of each row, the first of equal ones, and its squared distance.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Finite, of the dtype of the centres.
-    centers : ndarray of shape (n_centers, n_features)
-
-    Returns
-    -------
-    labels : ndarray of shape (n_samples,)
-    squared : ndarray of shape (n_samples,)
+    Rows and centres are finite and of the same dtype.
     """
     # Distances come from products, which lose digits far away from the origin.
     origin = centers.mean(axis=0)

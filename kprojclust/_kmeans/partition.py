@@ -14,19 +14,9 @@ def partition_centers(X, row_weights, n_clusters):
     """A row of each part into which the rows are cut, those of most gain first.
 
     It is the row nearest to the mean of the part. Equal rows are in the same part, so
-    that each centre is nearer to itself than any other: no cluster starts empty.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    row_weights : ndarray of shape (n_samples,)
-        Not all zero.
-    n_clusters : int
-
-    Returns
-    -------
-    centers : ndarray of shape (n_centers, n_features)
-        Fewer than n_clusters only where there are fewer distinct rows.
+    that each centre is nearer to itself than any other: no cluster starts empty. There
+    are fewer than n_clusters centres only where there are fewer distinct rows. The
+    weights must not all be zero.
     """
     rows = np.flatnonzero(row_weights > 0)
     X, row_weights = X[rows], row_weights[rows]

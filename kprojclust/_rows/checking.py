@@ -10,15 +10,9 @@ from kprojclust._rows.validation import check_sample_weight
 
 
 def check_rows(estimator, X, sample_weight=None):
-    """Rows that fit a fitted estimator, in its dtype.
+    """Rows that fit an estimator with ``means_``, in its dtype.
 
-    Parameters
-    ----------
-    estimator : object
-        With ``means_``.
-    X : array-like of shape (n_samples, n_features)
-        Also a memory map, a list of paths of .npy files or a Dask array.
-    sample_weight : array-like of shape (n_samples,), optional
+    X is array-like, a memory map, a list of paths of .npy files or a Dask array.
     """
     check_is_fitted(estimator)
     return _engine(estimator, X, sample_weight, estimator.means_.dtype, reset=False)

@@ -27,15 +27,9 @@ _FAN_IN = 8
 
 
 def dask_rows(X, sample_weight, dtype):
-    """Rows of a Dask array, checked.
+    """Rows of a Dask array, split along the rows only into blocks of known size.
 
-    Parameters
-    ----------
-    X : dask.array.Array of shape (n_samples, n_features)
-        Split along the rows only, into blocks of known size.
-    sample_weight : array-like of shape (n_samples,) or None
-    dtype : dtype or None
-        None keeps float32, and takes float64 for all else.
+    dtype None keeps float32, and takes float64 for all else.
     """
     check_chunks(X)
     dtype = dtype or float_like(X.dtype)

@@ -97,7 +97,7 @@ def check_labels(labels, n_samples, n_clusters, name):
 
 
 def check_max_parameters(max_parameters, n_clusters, shape, affine, p):
-    """Raise ValueError unless the budget buys a direction."""
+    """Raise ValueError if the budget is too small for one direction."""
     n_samples, n_features = shape
     # A cluster of one row can have a direction of its own.
     least = 1 + n_features + (n_clusters * n_features if affine else 0)

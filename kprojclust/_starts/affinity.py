@@ -63,21 +63,10 @@ def ridge_directions(X, ridge):
 
 
 def nearest_directions(Z, n_neighbors):
-    """Graph from every row to the rows of largest absolute cosine.
+    """Graph from every row to the n_neighbors rows of largest absolute cosine.
 
-    Formed in blocks of rows, so that no dense (n_samples, n_samples) matrix exists.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (n_samples, n_features)
-        Rows of length one, or of zeros.
-    n_neighbors : int
-        Fewer where fewer cosines are not zero.
-
-    Returns
-    -------
-    graph : csr_array of shape (n_samples, n_samples)
-        Absolute cosines; no row is its own neighbor.
+    Rows of Z have length one, or are zero. Formed in blocks, so that no dense
+    (n_samples, n_samples) matrix exists. No row is its own neighbor, and no entry 0.
     """
     n_samples = len(Z)
     blocks = []
@@ -90,17 +79,9 @@ def nearest_directions(Z, n_neighbors):
 
 
 def keep_largest(affinity, n_kept):
-    """Largest entries of each row of a non-negative matrix, without zeros.
+    """Graph of the n_kept largest entries of each row of a non-negative matrix.
 
-    Parameters
-    ----------
-    affinity : ndarray or csr_array of shape (n_rows, n_samples)
-    n_kept : int
-        Entries kept in each row, if it has as many that are not zero.
-
-    Returns
-    -------
-    graph : csr_array of shape (n_rows, n_samples)
+    The matrix is dense or sparse, of shape (n_rows, n_samples); zeros are left out.
     """
     if sparse.issparse(affinity):
         order = np.lexsort((-affinity.data, affinity.nonzero()[0]))
@@ -157,7 +138,7 @@ def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_i
         weights = None
     kmeans = KMeans(n_clusters, n_init=n_init, random_state=random_state)
     with warnings.catch_warnings():
-        # Fewer distinct rows than clusters, which is not for the graph to judge.
+        # Fewer distinct rows than clusters, for which the caller warns.
         warnings.simplefilter("ignore", ConvergenceWarning)
         embedding = normalize(vectors * values.clip(0) ** _WALK)
         return kmeans.fit(embedding, sample_weight=weights).labels_

@@ -7,26 +7,11 @@ from kprojclust._geometry.subspaces import dimensions_of
 
 
 def exchange_clusters(problem, flats, others, least_gain):
-    """Flats of one run, some swapped for better ones of another.
+    """Flats of one run, some swapped for better ones of another run.
 
     As long as the objective falls, the swap that lowers it most replaces one flat by
-    one of the same dimension from the other run.
-
-    Parameters
-    ----------
-    problem : Problem
-        On rows in memory; without a budget.
-    flats : list of Flat
-        Of the run to improve.
-    others : list of Flat
-        Of the run to take from.
-    least_gain : float
-        Share of the objective below which all swaps together do not count.
-
-    Returns
-    -------
-    flats : list of Flat or None
-        None if nothing is to be gained.
+    one of the same dimension from the other run. The rows must be in memory, without a
+    budget. None if all swaps together lower the objective by a share below least_gain.
     """
     n_clusters, everyone = len(flats), [*flats, *others]
     distances = distances_to_flats(problem.rows.X, everyone, problem.p)

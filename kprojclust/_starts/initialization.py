@@ -47,7 +47,7 @@ def spherical_kmeans_labels(X, sample_weight, n_components, random_state):
 
 
 def farthest_labels(X, sample_weight, n_components, random_state):
-    """Nearest of k local subspaces, each put where the ones before it fit badly.
+    """Nearest of k local subspaces, each fitted where the ones before it fit badly.
 
     A seed row is drawn with probability proportional to its weight times its squared
     distance to the union of the subspaces so far; the next subspace is fitted to the
@@ -129,17 +129,8 @@ def is_given(init):
 def starts(problem, init, n_starts, n_samples, random_state):
     """Starts for the rows of a problem: labels, or flats, one after the other.
 
-    Parameters
-    ----------
-    problem : Problem
-        On rows in memory, unless the start is given.
-    init : str, callable, array-like or list of ndarray
-        As of KSubspaces.
-    n_starts : int
-        To draw.
-    n_samples : int
-        Rows in all, of which these may be a sample.
-    random_state : RandomState
+    ``init`` is that of KSubspaces. The rows must be in memory unless the start is
+    given, and may be a sample of n_samples rows.
     """
     if problem.n_clusters == 1:
         return [np.zeros(len(problem.rows), dtype=np.int32)]

@@ -1,39 +1,24 @@
-"""Out of a local optimum: dissolve the cluster missed least, split a costly one."""
+"""Escape from a local optimum: dissolve one cluster and split another."""
 
 import numpy as np
 
 from kprojclust._engine.em import run_em
+from kprojclust._engine.empty_clusters import fill_clusters, starved_clusters
 from kprojclust._engine.problem import majorising_weights
-from kprojclust._engine.splitting import fill_clusters, starved_clusters
 from kprojclust._geometry.distances import distances_to_flats
 from kprojclust._geometry.subspaces import dimensions_of
 
-# Clusters tried, those missed least first, before the search ends.
+# Candidates for dissolution, in ascending order of the rise of the objective.
 _CANDIDATES = 5
 
 
 def relocate_clusters(problem, run, n_relocations, options):
-    """Move whole flats for as long as this lowers the objective.
+    """Relocate up to n_relocations clusters while this lowers the objective.
 
-    A cluster is dissolved: its rows go to their second nearest flats. As an empty
-    cluster it then takes over rows of the costliest one, and a run from there shows
-    whether the exchange pays.
-
-    Parameters
-    ----------
-    problem : Problem
-        On rows in memory.
-    run : Run
-        Where to begin.
-    n_relocations : int
-        Largest number of exchanges.
-    options : dict
-        Of ``run_em``; gains of no more than its ``tol`` do not count.
-
-    Returns
-    -------
-    run : Run
-        Every exchange adds one entry to the loss curve.
+    The rows of a cluster are assigned to their second nearest flats; the empty cluster
+    then takes over rows of the cluster of largest cost. A run with these labels as a
+    warm start shows whether the objective falls by more than the ``tol`` of the options
+    of ``run_em``. Every relocation adds one entry to the loss curve.
     """
     for _ in range(n_relocations if len(problem.n_components) > 1 else 0):
         for labels in _exchanges(problem, run):
@@ -48,7 +33,7 @@ def relocate_clusters(problem, run, n_relocations, options):
 
 
 def _exchanges(problem, run):
-    """Yield labels in which one cluster each was dissolved and filled again."""
+    """Yield labels in which one cluster was dissolved and filled again."""
     state, weights = run.state, problem.rows.sample_weight
     distances = distances_to_flats(problem.rows.X, run.flats, problem.p)
     rows = np.arange(len(distances))
@@ -59,9 +44,9 @@ def _exchanges(problem, run):
     rises = np.bincount(state.labels, weights * rise, minlength=len(run.flats))
     dimensions = dimensions_of(run.flats)
     for c in np.argsort(rises, kind="stable")[:_CANDIDATES]:
-        homeless = state.labels == c
-        labels = np.where(homeless, second, state.labels)
-        residuals = np.where(homeless, to_second, state.residuals)
+        dissolved = state.labels == c
+        labels = np.where(dissolved, second, state.labels)
+        residuals = np.where(dissolved, to_second, state.residuals)
         members = np.bincount(labels[weights > 0], minlength=len(run.flats))
         yield fill_clusters(
             problem.rows.X,

@@ -1,7 +1,7 @@
-"""Many starts: the scale of the loss, one run each, and exchanges between runs.
+"""Restarts: the scale of the loss, one run for each start, exchanges between runs.
 
-Where rows are many, the starts race on a sample of them, are judged on another one, and
-only the winner goes on to all rows.
+Where rows are many, the starts race: short runs on a sample of the rows are compared on
+a held-out sample, and the best one is the warm start of a run on all rows.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from sklearn.utils.extmath import row_norms
 
 from kprojclust._engine.assignment import Criterion, nearest_flats
 from kprojclust._engine.em import run_em
-from kprojclust._engine.filling import Pool
+from kprojclust._engine.empty_clusters import Pool
 from kprojclust._rows.blocks import draw_rows
 from kprojclust._starts.exchange import exchange_clusters
 from kprojclust._starts.relocation import relocate_clusters
@@ -39,61 +39,56 @@ _FEWEST_STARTS, _MOST_STARTS = 4, 10
 ENOUGH = 3
 _SAME = 0.99
 
-# How far the runs of a race go, and what an exchange between them must gain.
+# Options of the runs of a race, and the least gain of an exchange between them.
 _RACE = {"max_iter": 50, "tol": 1e-3}
 _CLEAR_GAIN = 0.01
 
 
-class Grounds(NamedTuple):
-    """Where starts are tried, and where they are judged."""
+class Subsamples(NamedTuple):
+    """Rows on which starts are run, and rows on which they are compared."""
 
-    trial: Any  # Problem
-    judge: Any  # Problem, on rows in memory
+    train: Any  # Problem
+    held_out: Any  # Problem, on rows in memory
     pool: Pool  # rows of both
 
     def with_loss(self, loss):
         """The same with another loss."""
-        trial, judge = (problem._replace(loss=loss) for problem in self[:2])
-        return Grounds(trial, judge, self.pool)
+        train, held_out = (problem._replace(loss=loss) for problem in self[:2])
+        return Subsamples(train, held_out, self.pool)
 
 
-def lay_out(problem, n_starts, random_state):
-    """Grounds for a search: all rows if they are few, otherwise samples of them.
+def draw_subsamples(problem, n_starts, random_state):
+    """Draw the rows of a race; all rows if they are few.
 
-    Parameters
-    ----------
-    problem : Problem
-    n_starts : int
-        0 is a given start, which is tried on all rows, as is a single one if they are
-        in memory and not too many.
-    random_state : RandomState
+    n_starts = 0 is a given start, which is run on all rows, as is a single one if they
+    are in memory and not too many.
     """
     rows, n_sampled = problem.rows, sample_size(problem.n_clusters)
     if not has_many_rows(problem):
         here = problem._replace(rows=rows.load())
-        return Grounds(here, here, Pool.of_all(here.rows))
+        return Subsamples(here, here, Pool.of_all(here.rows))
     # A given start leaves nothing to chance.
     random_state = random_state if n_starts else check_random_state(0)
     drawn = np.sort(draw_rows(rows.sample_weight, 2 * n_sampled, random_state))
     pool = Pool(rows.take(drawn), drawn)
     alone = n_starts == 1 and rows.in_memory and rows.nbytes <= _SMALL_BYTES
     if alone or n_starts == 0:
-        return Grounds(problem, problem._replace(rows=pool.rows), pool)
-    in_trial = random_state.permutation(len(drawn)) < len(drawn) // 2
+        return Subsamples(problem, problem._replace(rows=pool.rows), pool)
+    in_train = random_state.permutation(len(drawn)) < len(drawn) // 2
     dimensions = _affordable(problem.n_components, n_sampled)
-    trial, judge = (
+    train, held_out = (
         problem._replace(
             rows=pool.rows.take(np.flatnonzero(half)),
             n_components=dimensions,
             max_parameters=None,
         )
-        for half in (in_trial, ~in_trial)
+        for half in (in_train, ~in_train)
     )
-    return Grounds(trial, judge, pool)
+    return Subsamples(train, held_out, pool)
 
 
 def sample_size(n_clusters):
-    """Rows on which starts race, and rows that judge them."""
+    """Rows in each of the two samples of a race."""
     return max(_SAMPLE_ROWS, _ROWS_PER_CLUSTER * n_clusters)
 
 
@@ -111,7 +106,7 @@ def _affordable(n_components, n_rows):
 
 def search(
     problem,
-    grounds,
+    subsamples,
     starts,
     enough,
     n_relocations,
@@ -127,9 +122,9 @@ def search(
     ----------
     problem : Problem
         Its loss may lack a tuning constant. All runs minimise the same objective.
-    grounds : Grounds
+    subsamples : Subsamples
     starts : iterable of ndarray of shape (n_samples,) or of list of Flat
-        For the rows of the trial.
+        For the rows of ``subsamples.train``.
     enough : int or np.inf
         Runs that end at the same best clusters after which no more starts are tried.
     n_relocations : int
@@ -145,34 +140,36 @@ def search(
     """
     options = {"max_iter": max_iter, "tol": tol, "verbose": verbose}
     options["shortcuts"] = shortcuts
-    if len(grounds.trial.rows) == len(problem.rows):
-        problem = grounds.trial  # which may have loaded them
-    # A part in a million of the length of a typical row: nothing, but not zero.
-    least_scale = 1e-6 * _row_length(grounds.judge)
+    if len(subsamples.train.rows) == len(problem.rows):
+        problem = subsamples.train  # which may have loaded them
+    # Negligible beside the length of a typical row, but not zero.
+    least_scale = 1e-6 * _row_length(subsamples.held_out)
     if _needs_scale(problem.loss):
-        problem, starts = _tuned(problem, grounds, starts, enough, least_scale, options)
-        judge = problem._replace(rows=grounds.pool.rows)
-        grounds = Grounds(problem, judge, grounds.pool)
+        problem, starts = _tuned(
+            problem, subsamples, starts, enough, least_scale, options
+        )
+        held_out = problem._replace(rows=subsamples.pool.rows)
+        subsamples = Subsamples(problem, held_out, subsamples.pool)
     else:
-        problem = _with_loss(problem, grounds.judge, least_scale)
-    grounds = grounds.with_loss(problem.loss)
-    runs = _runs(problem, grounds, starts, enough, n_relocations, options)
-    return problem, _best_run(runs, grounds, n_relocations, options)
+        problem = _with_loss(problem, subsamples.held_out, least_scale)
+    subsamples = subsamples.with_loss(problem.loss)
+    runs = _runs(problem, subsamples, starts, enough, n_relocations, options)
+    return problem, _best_run(runs, subsamples, n_relocations, options)
 
 
-def _runs(problem, grounds, starts, enough, n_relocations, options):
+def _runs(problem, subsamples, starts, enough, n_relocations, options):
     """Runs on all rows: of the winner of a race, or of every start."""
-    trial, judge, pool = grounds
-    if len(trial.rows) < len(problem.rows):
-        starts = [_win_race(trial, judge, starts, enough, n_relocations)]
+    train, held_out, pool = subsamples
+    if len(train.rows) < len(problem.rows):
+        starts = [_race_winner(train, held_out, starts, enough, n_relocations)]
     runs = (
-        run_em(problem, _settled(problem, start, pool), pool, **options)
+        run_em(problem, _warm_start(problem, start, pool), pool, **options)
         for start in starts
     )
-    return _until_agreed(runs, enough)
+    return _runs_until_agreement(runs, enough)
 
 
-def _until_agreed(runs, enough):
+def _runs_until_agreement(runs, enough):
     """List of the runs until so many, the best among them, found the same clusters."""
     found = []
     for run in runs:
@@ -191,19 +188,21 @@ def _same(run, other):
     return np.mean(names[labels] == other_labels) >= _SAME
 
 
-def _win_race(trial, judge, starts, enough, n_relocations):
-    """Flats found on one sample of the rows that serve another one best.
+def _race_winner(train, held_out, starts, enough, n_relocations):
+    """Flats fitted on one sample of the rows with the least objective on another.
 
-    Only a clear gain is worth an exchange that no run follows.
+    No run follows an exchange, so only one of clear gain is made.
     """
-    runs = _until_agreed((run_em(trial, start, **_RACE) for start in starts), enough)
-    runs.sort(key=lambda run: objective(judge, run.flats))
+    runs = _runs_until_agreement(
+        (run_em(train, start, **_RACE) for start in starts), enough
+    )
+    runs.sort(key=lambda run: objective(held_out, run.flats))
     flats = runs[0].flats
     for other in runs[1:]:
-        flats = exchange_clusters(judge, flats, other.flats, _CLEAR_GAIN) or flats
+        flats = exchange_clusters(held_out, flats, other.flats, _CLEAR_GAIN) or flats
     if n_relocations:
-        run = run_em(trial, flats, **_RACE)
-        flats = relocate_clusters(trial, run, n_relocations, _RACE).flats
+        run = run_em(train, flats, **_RACE)
+        flats = relocate_clusters(train, run, n_relocations, _RACE).flats
     return flats
 
 
@@ -216,31 +215,31 @@ def automatic_number(problem):
     return int(np.clip(rows_per_direction / 2, _FEWEST_STARTS, _MOST_STARTS))
 
 
-def _best_run(runs, grounds, n_relocations, options):
+def _best_run(runs, subsamples, n_relocations, options):
     """The run of lowest objective, after exchanges with the others."""
-    problem, judge, pool = grounds
+    problem, held_out, pool = subsamples
     runs = sorted(runs, key=_final_loss)
     best = runs[0]
     raced = len(problem.rows) < len(pool.rows)
     if raced or problem.max_parameters is not None:
         return best
     for other in runs[1:]:
-        flats = exchange_clusters(judge, best.flats, other.flats, least_gain=1e-9)
+        flats = exchange_clusters(held_out, best.flats, other.flats, least_gain=1e-9)
         if flats is not None:
             improved = run_em(problem, flats, pool, **options)
             best = min(best, improved, key=_final_loss)
     if not n_relocations:
         return best
-    if len(judge.rows) < len(problem.rows):
-        return _relocated(problem, judge, pool, best, n_relocations, options)
+    if len(held_out.rows) < len(problem.rows):
+        return _relocated(problem, held_out, pool, best, n_relocations, options)
     return relocate_clusters(problem, best, n_relocations, options)
 
 
-def _relocated(problem, judge, pool, best, n_relocations, options):
+def _relocated(problem, held_out, pool, best, n_relocations, options):
     """After relocations that pay on a sample of the rows, if they do on all."""
     quietly = {**options, "verbose": 0}
-    sampled = run_em(judge, best.flats, **quietly)
-    moved = relocate_clusters(judge, sampled, n_relocations, quietly)
+    sampled = run_em(held_out, best.flats, **quietly)
+    moved = relocate_clusters(held_out, sampled, n_relocations, quietly)
     if moved is sampled:
         return best
     run = run_em(problem, moved.flats, pool, **options)
@@ -254,18 +253,17 @@ def _final_loss(run):
 
 
 def objective(problem, flats):
-    """Objective of rows in memory, dealt out to the flats."""
+    """Objective of rows in memory, assigned to the flats."""
     rows, weights = problem.rows, problem.rows.sample_weight
     criterion = Criterion(problem.loss, problem.p, 0.0)
     residuals = nearest_flats(rows.X, weights, flats, criterion)[1]
     return float(weights @ problem.loss.rho(residuals).astype(np.float64))
 
 
-def _settled(problem, start, pool):
-    """Under a budget, flats after a rough run with equal dimensions of that size.
+def _warm_start(problem, start, pool):
+    """Under a budget, the flats of a short run with equal dimensions of that size.
 
-    Once rows pay for their dimensions few of them move, so they look for their
-    neighbours before.
+    Few rows move once their dimensions have a price, so this run comes before.
     """
     if problem.max_parameters is None:
         return start
@@ -273,30 +271,29 @@ def _settled(problem, start, pool):
     return run_em(equal, start, pool, max_iter=100, tol=1e-3).flats
 
 
-def _tuned(problem, grounds, starts, enough, least_scale, options):
+def _tuned(problem, subsamples, starts, enough, least_scale, options):
     """The problem with its loss tuned to the residuals, and a start from each run.
 
-    The sum of distances is minimised, which needs no scale and bears with outliers. The
-    scale is the median residual of the best of these runs, made consistent for normal
-    residuals; each run is then a start, down-weighting what looks like an outlier
-    already.
+    The sum of distances is minimised, which needs no scale and is robust to outliers.
+    The scale is the median residual of the best of these runs, made consistent for
+    normal residuals; the flats of each run are the warm start of another.
     """
     l1 = LqLoss(1.0, delta=least_scale)
     free = problem._replace(loss=l1, max_parameters=None)
-    trial, judge, pool = grounds.with_loss(l1)
-    grounds = Grounds(trial._replace(max_parameters=None), judge, pool)
+    train, held_out, pool = subsamples.with_loss(l1)
+    subsamples = Subsamples(train._replace(max_parameters=None), held_out, pool)
     quick = {**options, "max_iter": 50, "verbose": 0}
-    runs = _runs(free, grounds, starts, enough, 0, quick)
+    runs = _runs(free, subsamples, starts, enough, 0, quick)
     state = free.rows.at(min(runs, key=_final_loss).state, pool.indices)
     typical = float(np.median(state.residuals[state.sample_weight > 0]))
-    problem = _with_loss(problem, judge, max(typical / _MAD, least_scale))
+    problem = _with_loss(problem, held_out, max(typical / _MAD, least_scale))
     return problem, [run.flats for run in runs]
 
 
-def _with_loss(problem, judge, scale):
-    """The problem with its loss scaled, after a trial up to the row lengths."""
+def _with_loss(problem, held_out, scale):
+    """The problem with its loss scaled, and checked up to the row lengths."""
     loss = ready(problem.loss, scale)
-    check_loss(loss, max(scale, _row_length(judge)))
+    check_loss(loss, max(scale, _row_length(held_out)))
     return problem._replace(loss=loss)
 
 

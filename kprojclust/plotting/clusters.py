@@ -1,18 +1,18 @@
 """Pictures of fitted clusterings, drawn as scikit-learn's displays are."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from kprojclust.plotting.display import Display, colour, legend_columns, marker
+from kprojclust.plotting.display import ClusterDisplay, colour, legend_columns, marker
 
 
-class SubspaceSpectrumDisplay(Display):
+class SubspaceSpectrumDisplay(ClusterDisplay):
     """Explained variance along the directions of each cluster, strongest first.
 
     One line per cluster, with a ring around the last direction that its subspace
     keeps. A subspace of the right dimension has its ring just before the line drops to
     the level of the noise. Create it with `from_estimator`; where the values span
-    orders of magnitude, follow with ``display.ax_.set_yscale("log")``.
+    orders of magnitude, follow with ``display.ax_.set_yscale("log")``. ``plot`` passes
+    its arguments to `Axes.plot` for every line.
 
     Parameters
     ----------
@@ -27,8 +27,7 @@ class SubspaceSpectrumDisplay(Display):
         The line of each cluster.
     marks_ : list of matplotlib Line2D
         The ring of each cluster; empty for one of dimension 0.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------
@@ -46,45 +45,14 @@ class SubspaceSpectrumDisplay(Display):
         self.explained_variance = explained_variance
         self.n_components = n_components
 
-    @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **kwargs):
-        """Draw the spectra of a fitted `KSubspaces`.
+    @staticmethod
+    def _values(estimator):
+        return {
+            "explained_variance": estimator.explained_variance_,
+            "n_components": estimator.n_components_,
+        }
 
-        Parameters
-        ----------
-        estimator : KSubspaces
-            Fitted.
-        ax : matplotlib Axes, default=None
-            Where to draw; None is a new figure.
-        **kwargs : dict
-            Passed to `plot`.
-
-        Returns
-        -------
-        display : SubspaceSpectrumDisplay
-        """
-        check_is_fitted(estimator)
-        display = cls(
-            explained_variance=estimator.explained_variance_,
-            n_components=estimator.n_components_,
-        )
-        return display.plot(ax=ax, **kwargs)
-
-    def plot(self, ax=None, **kwargs):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None is a new figure.
-        **kwargs : dict
-            Passed to `Axes.plot` for every line.
-
-        Returns
-        -------
-        display : SubspaceSpectrumDisplay
-        """
-        ax = self._axes(ax)
+    def _draw(self, ax, **kwargs):
         self.lines_, self.marks_ = [], []
         ring = {"linestyle": "none", "marker": "o", "markersize": 12}
         ring |= {"markerfacecolor": "none", "markeredgewidth": 2}
@@ -107,20 +75,19 @@ class SubspaceSpectrumDisplay(Display):
             xlabel="direction of the cluster, strongest first",
             ylabel="explained variance (squared units of X)",
         )
-        return self
 
 
-class ClusterSizesDisplay(Display):
+class ClusterSizesDisplay(ClusterDisplay):
     r"""Number of rows of each cluster, with the dimension j of its subspace.
 
-    Create it with `from_estimator`.
+    Create it with `from_estimator`. ``plot`` passes its arguments to `Axes.bar`.
 
     Parameters
     ----------
     sizes : array-like of shape (n_clusters,)
         Rows of each cluster.
     n_components : array-like of shape (n_clusters,)
-        Dimension of each subspace.
+        The dimension j of each subspace.
 
     Attributes
     ----------
@@ -128,8 +95,7 @@ class ClusterSizesDisplay(Display):
         The bars.
     texts_ : list of matplotlib Text
         What is written above them.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------
@@ -147,43 +113,13 @@ class ClusterSizesDisplay(Display):
         self.sizes = sizes
         self.n_components = n_components
 
-    @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **kwargs):
-        """Draw the cluster sizes of the rows that a `KSubspaces` was fitted on.
-
-        Parameters
-        ----------
-        estimator : KSubspaces
-            Fitted.
-        ax : matplotlib Axes, default=None
-            Where to draw; None is a new figure.
-        **kwargs : dict
-            Passed to `plot`.
-
-        Returns
-        -------
-        display : ClusterSizesDisplay
-        """
-        check_is_fitted(estimator)
+    @staticmethod
+    def _values(estimator):
         dimensions = estimator.n_components_
         sizes = np.bincount(estimator.labels_, minlength=len(dimensions))
-        return cls(sizes=sizes, n_components=dimensions).plot(ax=ax, **kwargs)
+        return {"sizes": sizes, "n_components": dimensions}
 
-    def plot(self, ax=None, **kwargs):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None is a new figure.
-        **kwargs : dict
-            Passed to `Axes.bar`.
-
-        Returns
-        -------
-        display : ClusterSizesDisplay
-        """
-        ax = self._axes(ax)
+    def _draw(self, ax, **kwargs):
         clusters = range(len(self.sizes))
         style = {"color": [colour(c) for c in clusters]} | kwargs
         self.bars_ = ax.bar(clusters, self.sizes, **style)
@@ -198,4 +134,3 @@ class ClusterSizesDisplay(Display):
         ax.margins(y=0.15)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="cluster (j: dimension of its subspace)", ylabel="rows")
-        return self

@@ -1,5 +1,7 @@
 """What all displays share: where they draw and in which colours."""
 
+from sklearn.utils.validation import check_is_fitted
+
 # The palette of Okabe and Ito without its yellow: also colour-blind readers can tell
 # these apart. The markers come back later than the colours, so that no look is used
 # twice among 35 clusters.
@@ -25,7 +27,29 @@ def legend_columns(n_clusters):
 class Display:
     """Base of the displays; ``plot`` sets ``ax_`` and ``figure_``."""
 
-    def _axes(self, ax, projection=None):
+    projection: str | None = None
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None is a new figure.
+        **kwargs : dict
+            Passed to the method of the axes that draws the data, see the class.
+
+        Returns
+        -------
+        display : Display
+        """
+        self._draw(self._axes(ax), **kwargs)
+        return self
+
+    def _draw(self, ax, **kwargs):
+        raise NotImplementedError
+
+    def _axes(self, ax):
         """Draw on ``ax`` or, where it is None, on a new figure of pyplot."""
         if ax is None:
             try:
@@ -36,7 +60,36 @@ class Display:
                     "or the extra kprojclust[plot]."
                 ) from error
             _, ax = plt.subplots(
-                layout="constrained", subplot_kw={"projection": projection}
+                layout="constrained", subplot_kw={"projection": self.projection}
             )
         self.ax_, self.figure_ = ax, ax.figure
         return ax
+
+
+class ClusterDisplay(Display):
+    """Base of the displays of one quantity of each cluster."""
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+        """Draw the clusters that a `KSubspaces` found in its training rows.
+
+        Parameters
+        ----------
+        estimator : KSubspaces
+            Fitted.
+        ax : matplotlib Axes, default=None
+            Where to draw; None is a new figure.
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ClusterDisplay
+        """
+        check_is_fitted(estimator)
+        return cls(**cls._values(estimator)).plot(ax=ax, **kwargs)
+
+    @staticmethod
+    def _values(estimator):
+        """Parameters of the display."""
+        raise NotImplementedError

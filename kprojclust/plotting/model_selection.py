@@ -38,8 +38,7 @@ class ModelSelectionDisplay(Display):
         The line with bars of one standard deviation, if drawn.
     best_ : matplotlib Artist
         The mark of the best candidate.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
 
     Examples
     --------
@@ -165,16 +164,10 @@ class ModelSelectionDisplay(Display):
                 column, row, text, ha="center", va="center", color=_ink(self.im_, score)
             )
         k, j = cells[self.best_index]
-        self.best_ = Rectangle(
-            (ks.index(k) - 0.5, js.index(j) - 0.5),
-            width=1,
-            height=1,
-            fill=False,
-            edgecolor=BEST_COLOUR,
-            linewidth=4,
-            clip_on=False,
-            label=f"best: n_clusters = {k}, n_components = {j}",
-        )
+        frame = {"fill": False, "edgecolor": BEST_COLOUR, "linewidth": 4}
+        frame |= {"label": f"best: n_clusters = {k}, n_components = {j}"}
+        corner = ks.index(k) - 0.5, js.index(j) - 0.5
+        self.best_ = Rectangle(corner, 1, 1, clip_on=False, **frame)
         ax.add_patch(self.best_)
         ax.set_xticks(range(len(ks)), ks)
         ax.set_yticks(range(len(js)), js)
@@ -183,43 +176,31 @@ class ModelSelectionDisplay(Display):
     def _plot_line(self, ax, kwargs):
         name = "n_clusters" if len(set(self.n_clusters)) > 1 else "n_components"
         values = getattr(self, name)
-        means, deviations = (
-            np.array(self.mean_test_score),
-            np.array(self.std_test_score),
-        )
         levels = _levels(values)
-        chosen = [
-            max(
-                (i for i, value in enumerate(values) if value == level),
-                key=lambda i: np.nan_to_num(means[i], nan=-np.inf),
-            )
-            for level in levels
-        ]
+        means = np.array(self.mean_test_score)
+        chosen = _best_of_each(levels, values, means)
         numeric = not any(isinstance(level, tuple) for level in levels)
         x = dict(zip(levels, levels if numeric else map(str, levels), strict=True))
         style = {"color": "#0072B2", "marker": "o", "capsize": 3}
         style |= {"label": "± 1 standard deviation over the folds"} | kwargs
-        self.errorbar_ = ax.errorbar(
-            list(x.values()), means[chosen], yerr=deviations[chosen], **style
-        )
+        deviations = np.array(self.std_test_score)[chosen]
+        points = list(x.values()), means[chosen]
+        self.errorbar_ = ax.errorbar(*points, yerr=deviations, **style)
         best = values[self.best_index]
-        (self.best_,) = ax.plot(
-            x[best],
-            means[self.best_index],
-            linestyle="none",
-            marker="o",
-            markersize=13,
-            markerfacecolor="none",
-            markeredgecolor=BEST_COLOUR,
-            markeredgewidth=2.5,
-            label=f"best: {name} = {best}",
-        )
+        ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none"}
+        ring |= {"markeredgecolor": BEST_COLOUR, "markeredgewidth": 2.5}
+        ring |= {"linestyle": "none", "label": f"best: {name} = {best}"}
+        (self.best_,) = ax.plot(x[best], means[self.best_index], **ring)
         if numeric:
             ax.set_xticks(levels)
-        ax.set(
-            xlabel=AXIS_LABELS[name],
-            ylabel=f"mean test {self.score_name}",
-        )
+        ax.set(xlabel=AXIS_LABELS[name], ylabel=f"mean test {self.score_name}")
+
+
+def _best_of_each(levels, values, scores):
+    """Index of the best candidate with each level; NaN is the worst score."""
+    ranks = np.nan_to_num(scores, nan=-np.inf)
+    candidates = [[i for i, v in enumerate(values) if v == level] for level in levels]
+    return [max(own, key=ranks.__getitem__) for own in candidates]
 
 
 def _ink(image, score):

@@ -13,7 +13,8 @@ class SubspacesDisplay(Display):
 
     A cluster's line or plane reaches a little beyond its rows, and thin lines show how
     far they are from it. A subspace of dimension 3 is the whole space and only named in
-    the legend. Create it with `from_estimator`.
+    the legend. Create it with `from_estimator`. ``plot`` passes its arguments to
+    `Axes3D.scatter` for the rows of every cluster.
 
     Parameters
     ----------
@@ -36,8 +37,7 @@ class SubspacesDisplay(Display):
         The point, line or plane of each cluster that has rows and a dimension below 3.
     distances_ : dict of int to matplotlib Line3D
         The thin lines of the same clusters, from the rows to their nearest points.
-    ax_ : matplotlib Axes3D
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes3D and Figure
 
     Examples
     --------
@@ -51,6 +51,8 @@ class SubspacesDisplay(Display):
     >>> len(display.subspaces_)
     3
     """
+
+    projection = "3d"
 
     def __init__(self, *, X, labels, components, means=None, feature_names=None):
         self.X = X
@@ -93,25 +95,14 @@ class SubspacesDisplay(Display):
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes3D, default=None
-            Where to draw, made with ``projection="3d"``; None is a new figure.
-        **kwargs : dict
-            Passed to `Axes3D.scatter` for the rows of every cluster.
-
-        Returns
-        -------
-        display : SubspacesDisplay
-        """
+    def _axes(self, ax):
         if ax is not None and ax.name != "3d":
             raise ValueError(
                 f'ax must be made with projection="3d". Got projection="{ax.name}".'
             )
-        ax = self._axes(ax, projection="3d")
+        return super()._axes(ax)
+
+    def _draw(self, ax, **kwargs):
         self.points_, self.subspaces_, self.distances_ = [], {}, {}
         means = (
             np.zeros((len(self.components), 3)) if self.means is None else self.means
@@ -130,7 +121,6 @@ class SubspacesDisplay(Display):
         ax.set(xlabel=names[0], ylabel=names[1], zlabel=names[2])
         _make_cube(ax)
         ax.legend(ncols=legend_columns(len(self.components)))
-        return self
 
 
 def _draw_subspace(ax, rows, mean, basis, colour):

@@ -2,7 +2,7 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from kprojclust._geometry.averages import cluster_means, cluster_sums
-from kprojclust._geometry.axes import cut_clusters, main_axes
+from kprojclust._geometry.axes import cut_clusters, principal_axes
 
 
 def clusters(n_clusters=3, n_samples=60, seed=0):
@@ -22,10 +22,10 @@ def test_sums_and_means_are_those_of_a_loop():
     assert_allclose(means[3], 7)  # without rows it stays
 
 
-def test_main_axes_are_near_the_leading_singular_vectors():
+def test_principal_axes_are_near_the_leading_singular_vectors():
     X, weights, labels = clusters(n_samples=600)
     residuals = X - cluster_means(X, weights, labels, np.zeros((3, 4)))[labels]
-    axes = main_axes(residuals, weights, labels, 3)
+    axes = principal_axes(residuals, weights, labels, 3)
     for c, axis in enumerate(axes):
         own = labels == c
         scaled = np.sqrt(weights[own])[:, None] * residuals[own]
@@ -33,7 +33,7 @@ def test_main_axes_are_near_the_leading_singular_vectors():
 
 
 def test_a_cluster_without_energy_has_no_axis():
-    axes = main_axes(np.zeros((3, 2)), np.ones(3), np.zeros(3, int), 2)
+    axes = principal_axes(np.zeros((3, 2)), np.ones(3), np.zeros(3, int), 2)
     assert_allclose(axes, 0)
 
 

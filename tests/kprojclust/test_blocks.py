@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from kprojclust.losses import HuberLoss
 
 ROOT = Path(__file__).parents[2]
 N = 20_000
+LONG = 135_000
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,26 @@ def fit(X, sample_weight=None, **options):
     return model.fit(X, sample_weight=sample_weight)
 
 
+@pytest.fixture(scope="module")
+def in_memory(X):
+    """Fits of the rows in memory, by dtype and options; each is made once."""
+    weight = np.random.default_rng(0).uniform(0, 2, N)
+
+    @cache
+    def fit_in_memory(dtype=np.float64, name=None):
+        if name is None:
+            return fit(X.astype(dtype))
+        return fit(X.astype(dtype), weight, **OPTIONS[name])
+
+    return fit_in_memory
+
+
+@pytest.fixture(scope="module")
+def model(X):
+    """From one start, for what follows a fit."""
+    return fit(X, n_init=1)
+
+
 def assert_bitwise_equal(model, other):
     assert np.array_equal(model.labels_, other.labels_)
     assert model.loss_curve_ == other.loss_curve_
@@ -75,22 +97,22 @@ def assert_bitwise_equal(model, other):
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rows_in_files_are_fitted_as_in_memory(tmp_path, X, form, dtype):
-    X = X.astype(dtype)
-    assert_bitwise_equal(fit(form(tmp_path, X)), fit(X))
+def test_rows_in_files_are_fitted_as_in_memory(tmp_path, X, in_memory, form, dtype):
+    in_files = fit(form(tmp_path, X.astype(dtype)))
+    assert_bitwise_equal(in_files, in_memory(dtype))
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("form", [memory_map, shards])
-def test_every_option_works_on_files(tmp_path, X, form, options):
+def test_every_option_works_on_files(tmp_path, X, in_memory, form, name):
     weight = np.random.default_rng(0).uniform(0, 2, N)
-    in_files = fit(form(tmp_path, X), weight, **options)
-    assert_bitwise_equal(in_files, fit(X, weight, **options))
+    in_files = fit(form(tmp_path, X), weight, **OPTIONS[name])
+    assert_bitwise_equal(in_files, in_memory(name=name))
 
 
 def fit_for_long(X, loss):
     """Rows without clusters, which keep moving."""
-    start = np.arange(150_000) % 4
+    start = np.arange(LONG) % 4
     model = KSubspaces(4, 3, init=start, max_iter=4, tol=0, loss=loss)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -100,9 +122,9 @@ def fit_for_long(X, loss):
 @pytest.fixture(scope="module")
 def long():
     """More rows than two blocks of a small working memory hold."""
-    X = np.random.default_rng(0).standard_normal((150_000, 48), dtype=np.float32)
+    X = np.random.default_rng(0).standard_normal((LONG, 33), dtype=np.float32)
     with sklearn.config_context(working_memory=1):
-        assert len(X) > 2 * block_rows(48, 4)
+        assert len(X) > 2 * block_rows(33, 4)
     return X
 
 
@@ -111,7 +133,8 @@ def fit_of_long(request, long):
     return request.param, fit_for_long(long, request.param)
 
 
-@pytest.mark.parametrize("working_memory", [1, 16, 1024])
+# One tile a block with 1 MiB, as with 16, and all rows in one block with 1024.
+@pytest.mark.parametrize("working_memory", [1, 1024])
 @pytest.mark.parametrize("form", [memory_map, shards])
 def test_labels_do_not_depend_on_how_much_is_read_at_once(
     tmp_path, long, fit_of_long, form, working_memory
@@ -155,15 +178,13 @@ def test_fewer_rows_than_second_moments_in_a_file(tmp_path, X):
 @pytest.mark.parametrize(
     "method", ["predict", "transform", "project", "score", "score_samples"]
 )
-def test_methods_take_files(tmp_path, X, form, method):
-    model = fit(X, n_init=1)
+def test_methods_take_files(tmp_path, X, model, form, method):
     in_files = getattr(model, method)(form(tmp_path, X))
     assert np.array_equal(in_files, getattr(model, method)(X))
 
 
-def test_score_weighs_rows_of_files(tmp_path, X):
+def test_score_weighs_rows_of_files(tmp_path, X, model):
     weight = np.random.default_rng(0).uniform(0, 2, N)
-    model = fit(X, n_init=1)
     score = model.score(memory_map(tmp_path, X), sample_weight=weight)
     assert score == model.score(X, sample_weight=weight)
 
@@ -190,10 +211,10 @@ def test_files_without_rows_are_refused(tmp_path, X):
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_row_that_is_not_finite_is_named(tmp_path, X, form, value):
+def test_a_row_that_is_not_finite_is_named(tmp_path, X, model, form, value):
     bad = X.copy()
     bad[[15_000, 19_000], 3] = value
-    model, rows = fit(X, n_init=1), form(tmp_path, bad)
+    rows = form(tmp_path, bad)
     for method in (fit, model.predict, model.transform, model.score):
         with pytest.raises(ValueError, match="NaN or infinity in row 15000"):
             method(rows)
@@ -215,49 +236,54 @@ SHRINK = """
 import os, sys
 import numpy as np
 from kprojclust import KSubspaces
-paths = {paths!r}
-def shrink():
-    os.truncate(paths[-1], {size} // 2)
-def init(X, n_clusters, random_state):
-    shrink()
-    return np.arange(len(X)) % n_clusters
-class Loss:
-    def rho(self, residuals):
-        if os.path.getsize(paths[-1]) == {size}: shrink()
-        return residuals**2
-    def weights(self, residuals):
-        return np.ones_like(residuals)
-X = np.load(paths[0], mmap_mode="r") if {map} else paths
-model = KSubspaces(3, 2, random_state=0)
-{how}
-try:
-    model.fit(X)
-except OSError as error:
-    print(error)
-"""
-HOW = {
-    "before fit": "shrink()",
-    "by a start": "model.set_params(init=init)",
-    "by a loss": "model.set_params(loss=Loss(), init=np.arange(40_000) % 3)",
-}
 
-
-@pytest.mark.parametrize(
-    ("form", "how"),
-    [("map", how) for how in HOW] + [("shards", "by a start")],
-)
-def test_a_file_that_shrinks_is_named(tmp_path, form, how):
-    X = np.random.default_rng(0).standard_normal((40_000, 16))
-    paths = [save(tmp_path, X)]
-    if form == "shards":
-        paths = [save(tmp_path, half, f"{i}.npy") for i, half in enumerate((X, X))]
+def fit(paths, as_map, how):
     size = os.path.getsize(paths[-1])
-    code = SHRINK.format(
-        paths=[str(path) for path in paths], size=size, map=form == "map", how=HOW[how]
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
+    def shrink():
+        os.truncate(paths[-1], size // 2)
+    def init(X, n_clusters, random_state):
+        shrink()
+        return np.arange(len(X)) % n_clusters
+    class Loss:
+        def rho(self, residuals):
+            if os.path.getsize(paths[-1]) == size: shrink()
+            return residuals**2
+        def weights(self, residuals):
+            return np.ones_like(residuals)
+    X = np.load(paths[0], mmap_mode="r") if as_map else paths
+    model = KSubspaces(3, 2, random_state=0)
+    if how == "before fit":
+        shrink()
+    elif how == "by a start":
+        model.set_params(init=init)
+    else:
+        model.set_params(loss=Loss(), init=np.arange(40_000) % 3)
+    try:
+        model.fit(X)
+    except OSError as error:
+        print(error)
+
+for case in {cases!r}:
+    fit(*case)
+"""
+SHRINKING = [
+    ("map", "before fit"),
+    ("map", "by a start"),
+    ("map", "by a loss"),
+    ("shards", "by a start"),
+]
+
+
+def test_files_that_shrink_are_named(tmp_path):
+    X, cases = np.random.default_rng(0).standard_normal((40_000, 16)), []
+    for number, (form, how) in enumerate(SHRINKING):
+        names = range(1 if form == "map" else 2)
+        paths = [str(save(tmp_path, X, f"{number}-{i}.npy")) for i in names]
+        cases.append((paths, form == "map", how))
+    size = os.path.getsize(paths[-1])
+    command = [sys.executable, "-c", SHRINK.format(cases=cases)]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    for part in (paths[-1].name, f"{size} bytes", f"{size // 2} bytes"):
-        assert part in found.stdout
+    for (paths, *_), line in zip(cases, found.stdout.splitlines(), strict=True):
+        for part in (Path(paths[-1]).name, f"{size} bytes", f"{size // 2} bytes"):
+            assert part in line

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kprojclust import KSubspaces, make_subspaces
-from kprojclust._engine.dimensions import match_dimensions, share_budget
+from kprojclust._engine.update import allocate_budget, match_dimensions
 from kprojclust._geometry.subspaces import decompose
 
 
@@ -39,7 +39,7 @@ def test_dimensions_are_dealt_out_to_leave_the_least(spectra):
 
 @pytest.mark.parametrize("budget", [0, 8, 9, 40, 100, 147, 148, 1000])
 def test_a_budget_is_spent_to_within_one_direction(spectra, budget):
-    dimensions, price = share_budget(spectra, SIZES, budget)
+    dimensions, price = allocate_budget(spectra, SIZES, budget)
     spent = dimensions @ (SIZES + 4)
     assert spent <= budget
     could_buy = [n + 4 for n, j in zip(SIZES, dimensions, strict=True) if j < 4]
@@ -50,7 +50,7 @@ def test_a_budget_is_spent_to_within_one_direction(spectra, budget):
 def test_no_choice_of_dimensions_beats_the_price(spectra):
     # Weak duality: cost plus price times numbers is least, up to one direction.
     for budget in range(0, 160, 7):
-        dimensions, price = share_budget(spectra, SIZES, budget)
+        dimensions, price = allocate_budget(spectra, SIZES, budget)
         spent, left = dimensions @ (SIZES + 4), left_over(spectra, dimensions)
         slack = price * max(SIZES + 4)
         for other in product(range(5), repeat=3):

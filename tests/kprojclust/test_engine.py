@@ -1,5 +1,7 @@
 """The fast engine against the plain loop, on enough rows for all of its short cuts."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -8,9 +10,9 @@ from threadpoolctl import threadpool_limits
 import kprojclust._engine.em
 from competitors import plain_loop
 from kprojclust import KSubspaces, clustering_accuracy, make_subspaces
-from kprojclust._engine.assignment import _first_smallest, e_step
+from kprojclust._engine.assignment import _first_smallest, assignment_step
 from kprojclust._engine.scatter import Scatter
-from kprojclust._starts.restarts import lay_out
+from kprojclust._starts.restarts import draw_subsamples
 from tests.kprojclust.problems import squared_problem
 
 N = 10_000
@@ -29,6 +31,13 @@ def planted(n, d, j, k, seed):
     return make_subspaces(
         n, d, n_clusters=k, n_components=j, noise=0.1, random_state=seed
     )[0]
+
+
+@cache
+def gaussian_case(seed, d, j, k):
+    """Rows, a start, the shape of the flats, and where the plain loop goes."""
+    X, start = gaussian(N, d, seed), np.random.default_rng(seed).integers(k, size=N)
+    return X, start, (j, k), plain(X, start, j, k)
 
 
 def plain(X, start, j, k):
@@ -56,7 +65,9 @@ def kind(request):
 def case(request, kind):
     """Rows, a start, the shape of the flats, and where the plain loop goes."""
     d, j, k = request.param
-    X = planted(N, d, j, k, 0) if kind == "planted" else gaussian(N, d, 0)
+    if kind == "gaussian":
+        return gaussian_case(0, d, j, k)
+    X = planted(N, d, j, k, 0)
     start = np.random.default_rng(0).integers(k, size=N)
     return X, start, (j, k), plain(X, start, j, k)
 
@@ -87,13 +98,11 @@ def test_short_cuts_end_no_higher_on_planted_rows(kind, case, ours):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_short_cuts_end_no_higher_on_average_on_rows_without_clusters(shape):
-    d, j, k = shape
     ratios = []
     for seed in range(3):
-        X = gaussian(N, d, seed)
-        start = np.random.default_rng(seed).integers(k, size=N)
-        ours = fit_quickly(X.astype(np.float32), start, j, k).inertia_
-        ratios.append(ours / plain(X, start, j, k).objective)
+        X, start, flats, found = gaussian_case(seed, *shape)
+        ours = fit_quickly(X.astype(np.float32), start, *flats).inertia_
+        ratios.append(ours / found.objective)
     assert np.mean(ratios) < 1.001
 
 
@@ -166,29 +175,29 @@ def test_the_first_of_equal_costs_wins_in_every_column():
     assert np.array_equal(least, costs.min(axis=0))
 
 
-def reaches_of(monkeypatch):
-    """The reach of every pass to come."""
-    reaches = []
+def gap_limits_of(monkeypatch):
+    """The max_gap of every pass to come."""
+    limits = []
 
-    def spy(X, state, flats, criterion, collect, origin, reach=None):
-        reaches.append(reach)
-        return e_step(X, state, flats, criterion, collect, origin, reach)
+    def spy(X, state, flats, criterion, collect, origin, max_gap=None):
+        limits.append(max_gap)
+        return assignment_step(X, state, flats, criterion, collect, origin, max_gap)
 
-    monkeypatch.setattr(kprojclust._engine.em, "e_step", spy)
-    return reaches
+    monkeypatch.setattr(kprojclust._engine.em, "assignment_step", spy)
+    return limits
 
 
 def test_many_rows_are_followed_in_part_and_all_at_the_end(monkeypatch):
-    reaches = reaches_of(monkeypatch)
+    limits = gap_limits_of(monkeypatch)
     fit_quickly(gaussian(N, 24, 0), np.arange(N) % 3, 18, 3)
-    assert np.isfinite(reaches).sum() > 5
-    assert reaches[0] == reaches[-1] == np.inf
+    assert np.isfinite(limits).sum() > 5
+    assert limits[0] == limits[-1] == np.inf
 
 
 def test_few_rows_are_never_followed_in_part(monkeypatch):
-    reaches = reaches_of(monkeypatch)
+    limits = gap_limits_of(monkeypatch)
     fit_quickly(gaussian(8192, 24, 0), np.arange(8192) % 3, 18, 3)
-    assert set(reaches) == {None}
+    assert set(limits) == {None}
 
 
 @pytest.mark.parametrize(("n_components", "expected"), [(8, True), (9, False)])
@@ -276,7 +285,7 @@ def test_a_race_leaves_weights_of_zero_out_of_its_sample():
     X, y, _ = make_subspaces(N, 10, noise=0.02, random_state=0)
     weight = np.where(np.arange(N) < 3000, 1.0, 0.0)
     problem = squared_problem(X, np.full(3, 2), weight)
-    grounds = lay_out(problem, 10, np.random.RandomState(0))
-    assert len(grounds.pool.rows) == 3000
+    subsamples = draw_subsamples(problem, 10, np.random.RandomState(0))
+    assert len(subsamples.pool.rows) == 3000
     model = KSubspaces(3, 2, random_state=0).fit(X, sample_weight=weight)
     assert clustering_accuracy(y, model.labels_) > 0.99

@@ -7,9 +7,9 @@ from kprojclust import (
     EnsembleKSubspaces,
     clustering_accuracy,
     make_subspaces,
-    principal_angles,
 )
 from kprojclust._ensemble import co_association
+from tests.kprojclust.problems import assert_same_subspaces
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def fitted(planted):
 def test_planted_subspaces_are_found(planted, fitted):
     _, y, components = planted
     assert clustering_accuracy(y, fitted.labels_) == 1
-    for basis in components:
-        angles = [principal_angles(basis, found)[0] for found in fitted.components_]
-        assert min(angles) < 0.02
+    assert_same_subspaces(components, fitted.components_, 0.02)
 
 
 def test_labels_are_predictions(planted, fitted):

@@ -19,7 +19,7 @@ from kprojclust import (
 from kprojclust._engine.em import run_em
 from kprojclust._starts.initialization import STARTS
 from tests import reference
-from tests.kprojclust.problems import squared_problem
+from tests.kprojclust.problems import assert_same_subspaces, squared_problem
 
 
 @pytest.fixture
@@ -36,9 +36,7 @@ def fitted(planted):
 def test_planted_subspaces_are_found(planted, fitted):
     X, y, components = planted
     assert clustering_accuracy(y, fitted.labels_) == 1
-    for basis in components:
-        angles = [principal_angles(basis, found)[0] for found in fitted.components_]
-        assert min(angles) < 0.01
+    assert_same_subspaces(components, fitted.components_, 0.01)
 
 
 @pytest.mark.parametrize("n_components", [1, 2])

@@ -53,7 +53,8 @@ def test_grid_search_finds_the_planted_pair_with_default_scoring():
         300, 8, n_clusters=3, n_components=2, noise=0.1, random_state=0
     )
     search = GridSearchCV(
-        KSubspaces(random_state=0), {"n_clusters": [2, 3, 4], "n_components": [1, 2, 3]}
+        KSubspaces(n_init=3, random_state=0),
+        {"n_clusters": [2, 3, 4], "n_components": [1, 2, 3]},
     ).fit(X)
     assert search.best_params_ == {"n_clusters": 3, "n_components": 2}
 
@@ -63,7 +64,7 @@ def test_bic_prefers_the_planted_pair():
         300, 8, n_clusters=3, n_components=2, noise=0.1, random_state=0
     )
     bic = {
-        (k, j): KSubspaces(k, j, random_state=0).fit(X).bic(X)
+        (k, j): KSubspaces(k, j, n_init=3, random_state=0).fit(X).bic(X)
         for k in (2, 3, 4)
         for j in (1, 2, 3)
     }

@@ -98,11 +98,12 @@ def test_every_axis_has_a_label_and_draws(display, data):
     assert drawn.ax_.get_ylabel()
 
 
-def test_a_missing_matplotlib_names_the_extra():
+def test_the_package_loads_neither_dask_nor_matplotlib_and_names_the_extra():
     code = """
 import sys
 sys.modules["matplotlib"] = sys.modules["matplotlib.pyplot"] = None
 from kprojclust.plotting import ClusterSizesDisplay
+assert "dask" not in sys.modules
 try:
     ClusterSizesDisplay(sizes=[1], n_components=[1]).plot()
 except ImportError as error:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kprojclust._engine.assignment import m_step
-from kprojclust._engine.filling import Fill
+from kprojclust._engine.assignment import totals_of_labels
+from kprojclust._engine.empty_clusters import Fill
 from kprojclust._engine.moments import all_moments, moved_moments
 from kprojclust._engine.scatter import Scatter
 from kprojclust._geometry.distances import squared_distances
@@ -22,7 +22,7 @@ def state_of(labels, weights):
 
 
 def totals_of(X, before, after, origin, collect):
-    totals = m_step(X, after, K, all_moments, origin)[1]
+    totals = totals_of_labels(X, after, K, all_moments, origin)[1]
     return totals._replace(moments=collect(X, before, after, K, origin))
 
 

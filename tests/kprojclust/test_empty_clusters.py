@@ -1,7 +1,7 @@
 import numpy as np
 
 from kprojclust import make_subspaces
-from kprojclust._engine.splitting import fill_clusters, starved_clusters
+from kprojclust._engine.empty_clusters import fill_clusters, starved_clusters
 from kprojclust._geometry.distances import squared_distances
 from kprojclust._geometry.subspaces import fit_flat
 
