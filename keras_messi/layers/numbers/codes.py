@@ -1,4 +1,4 @@
-"""Codes: for each block of a row, the number of the codeword that stands for it.
+"""Codes: for each block of a row, the index of its codeword in a codebook.
 
 A codeword is a vector of `block_size` numbers, and a codebook a table of them. A matrix
 whose rows are cut into blocks has one codebook for all blocks, one for each, or one for
@@ -8,7 +8,6 @@ each of a few groups of consecutive blocks.
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -58,19 +57,6 @@ def codes_dtype(num_codewords: int) -> str:
     """Type of codes in memory."""
     # torch can do next to nothing with uint16.
     return "uint8" if num_codewords <= 256 else "int32"
-
-
-def read_codes(
-    layer: keras.Layer, packed: Any, shape: Sequence[int], num_codewords: int
-) -> np.ndarray:
-    """The codes that a layer stored, of which each must have a codeword."""
-    codes = unpack_codes(np.asarray(packed), shape, num_codewords)
-    if codes.max() >= num_codewords:
-        raise ValueError(
-            f"Layer '{layer.name}' expects codes below num_codewords={num_codewords}. "
-            f"The stored ones go up to {codes.max()}."
-        )
-    return codes
 
 
 def distinct_codes(n: int, num_blocks: int, num_codewords: int) -> np.ndarray:
