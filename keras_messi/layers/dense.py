@@ -110,7 +110,7 @@ class StoredDense(StoredMatrix):
 class MessiDense(StoredDense):
     """Densely connected layer whose kernel rows lie on k subspaces.
 
-    The inputs are dealt out to k clusters, `x_1, ..., x_k`; the layer computes
+    The inputs are split into k clusters, `x_1, ..., x_k`; the layer computes
     `activation([x_1 @ U_1, ..., x_k @ U_k] @ V + bias)`, where `U_c`, of shape
     `(n_c, j_c)`, holds the coordinates of the kernel rows of cluster c, and `V`, of
     shape `(j_1 + ... + j_k, units)`, the bases of the subspaces one below the other.
@@ -124,7 +124,7 @@ class MessiDense(StoredDense):
         num_clusters: Positive integer, number of clusters k.
         rank: Rank j of every cluster, or a list of one rank per cluster.
         cluster_sizes: List of k integers, number of inputs in each cluster. By default
-            the inputs are dealt out evenly.
+            the inputs are spread evenly.
         grouped_inputs: Whether the inputs come cluster by cluster already, so that the
             layer needs no cluster ids. See `keras_messi.compress`.
         activation: Activation function.
@@ -134,9 +134,9 @@ class MessiDense(StoredDense):
         bias_initializer: Initializer for the bias vector.
         factors_regularizer: Regularizer applied to each `U_c` and to `V`.
         bias_regularizer: Regularizer applied to the bias vector.
-        quantization: None, `"int8"` or `"int4"`: whether the factors are codes of 8 or
-            4 bits a number, with a scale for each row, and not trainable. See also
-            `layer.quantize(mode)` and `layer.dequantize()`.
+        quantization: None, `"int8"` or `"int4"`: whether the factors are stored as
+            integers of 8 or 4 bits with a scale for each row, and not trainable. See
+            also `layer.quantize(mode)` and `layer.dequantize()`.
         activity_regularizer: Regularizer applied to the output.
         bias_constraint: Constraint applied to the bias vector.
 
@@ -200,8 +200,8 @@ class PQDense(StoredDense):
     Where the number of inputs in a batch is known to be half of `block_size` at most,
     and there are fewer codewords than units, blocks of the inputs are multiplied by the
     codewords and the products added up. Otherwise the inputs are multiplied by the
-    kernel, which is put together for it: for more inputs that was faster, by up to
-    twenty times for 512 of them and kernels from 784 x 300 to 1536 x 384 on a CPU.
+    kernel, decoded for the call: for more inputs that was faster, by up to twenty
+    times for 512 of them and kernels from 784 x 300 to 1536 x 384 on a CPU.
 
     Args:
         units: Positive integer, dimensionality of the output space.
@@ -263,10 +263,10 @@ class PQDense(StoredDense):
 class MessiPQDense(MessiDense):
     """Densely connected layer whose kernel rows lie on k subspaces, at codewords.
 
-    It computes what `MessiDense` does. But the coordinates `U_c` are cut into blocks of
-    `block_size` columns, and each block of each row is the codeword that its code says,
-    in the codebook of that block. All clusters share the codebooks; one of lower rank
-    uses those of the first blocks.
+    It computes what `MessiDense` does, on inputs of the same shape. But the coordinates
+    `U_c` are cut into blocks of `block_size` columns, and each block of each row is the
+    codeword that its code says, in the codebook of that block. All clusters share the
+    codebooks; one of lower rank uses those of the first blocks.
 
     It stores `num_codebooks * num_codewords * block_size` numbers of codebooks,
     `units * sum_c j_c` of bases and the bias; and a code of `ceil(log2(num_codewords))`
@@ -285,16 +285,10 @@ class MessiPQDense(MessiDense):
             coordinates: 1 for one codebook that all blocks share, as many as blocks
             for one each, or any number in between, for as many groups of blocks.
         cluster_sizes: List of k integers, number of inputs in each cluster. By default
-            the inputs are dealt out evenly.
+            the inputs are spread evenly.
         **kwargs: What `MessiDense` takes. `coordinates_initializer` fills the
             codebooks, `factors_regularizer` is applied to codebooks and bases, and
             `quantization` is that of the bases.
-
-    Input shape:
-        `(batch_size, ..., input_dim)`.
-
-    Output shape:
-        `(batch_size, ..., units)`.
 
     Example:
 

@@ -134,7 +134,7 @@ class MessiEmbedding(StoredEmbedding):
         num_clusters: Positive integer, number of clusters k.
         rank: Rank j of every cluster, or a list of one rank per cluster.
         cluster_sizes: List of k integers, number of tokens in each cluster. By default
-            the tokens are dealt out evenly.
+            the tokens are spread evenly.
         mask_zero: Whether the input value 0 is padding that should be masked out.
         lookup: `"auto"`, or `"wide"` for shapes that don't depend on the tokens: XLA
             (`jit_compile=True`) on TensorFlow needs that. See also
@@ -145,9 +145,9 @@ class MessiEmbedding(StoredEmbedding):
         coordinates_initializer: Initializer for the coordinates `U_c`.
         bases_initializer: Initializer for the bases `V_c`.
         factors_regularizer: Regularizer applied to each `U_c` and to all `V_c`.
-        quantization: None, `"int8"` or `"int4"`: whether the factors are codes of 8 or
-            4 bits a number, with a scale for each row, and not trainable. See also
-            `layer.quantize(mode)` and `layer.dequantize()`.
+        quantization: None, `"int8"` or `"int4"`: whether the factors are stored as
+            integers of 8 or 4 bits with a scale for each row, and not trainable. See
+            also `layer.quantize(mode)` and `layer.dequantize()`.
 
     Call arguments:
         inputs: Token ids, or hidden states if `reverse`.
@@ -250,13 +250,8 @@ class PQEmbedding(StoredEmbedding):
             `tanh(logits / logit_soft_cap) * logit_soft_cap`; and what every layer
             takes, such as `name` and `dtype`.
 
-    Call arguments:
-        inputs: Token ids, or hidden states if `reverse`.
-        reverse: Whether to compute logits from hidden states.
-
     Input shape:
-        Integers of shape `(batch_size, ...)`; in reverse numbers of shape
-        `(batch_size, ..., output_dim)`.
+        Integers `(batch_size, ...)`; in reverse numbers `(batch_size, ..., output_dim)`.
 
     Output shape:
         `(batch_size, ..., output_dim)`; in reverse `(batch_size, ..., input_dim)`.
@@ -331,21 +326,10 @@ class MessiPQEmbedding(MessiEmbedding):
             coordinates: 1 for one codebook that all blocks share, as many as blocks
             for one each, or any number in between, for as many groups of blocks.
         cluster_sizes: List of k integers, number of tokens in each cluster. By default
-            the tokens are dealt out evenly.
+            the tokens are spread evenly.
         **kwargs: What `MessiEmbedding` takes. `coordinates_initializer` fills the
             codebooks, `factors_regularizer` is applied to codebooks and bases, and
             `quantization` is that of the bases.
-
-    Call arguments:
-        inputs: Token ids, or hidden states if `reverse`.
-        reverse: Whether to compute logits from hidden states.
-
-    Input shape:
-        Integers of shape `(batch_size, ...)`; in reverse numbers of shape
-        `(batch_size, ..., output_dim)`.
-
-    Output shape:
-        `(batch_size, ..., output_dim)`; in reverse `(batch_size, ..., input_dim)`.
 
     Example:
 

@@ -59,14 +59,7 @@ class Codewords:
         initializer: Any,
         regularizer: Any,
     ) -> None:
-        """Create the weights.
-
-        Args:
-            add_weight: `add_weight` of the layer.
-            shapes: Rows and blocks of each table of codes, by the name of its weight.
-            initializer: Initializer of the codebooks.
-            regularizer: Regularizer of the codebooks.
-        """
+        """Create the weights, with a table of codes for each shape (rows, blocks)."""
         self._longest = max(num_blocks for _, num_blocks in shapes.values())
         self.codebooks = add_weight(
             name="codebooks",

@@ -19,14 +19,9 @@ class Floats:
     def add_table(
         self, add_weight: AddWeight, name: str, shape: Shape, axis: int, **options: Any
     ) -> keras.Variable:
-        """Create the weight of a table of numbers.
+        """Create the weight of a table, packed along an axis if it can be.
 
-        Args:
-            add_weight: `add_weight` of the layer.
-            name: Name of the weight.
-            shape: Shape of the table.
-            axis: Axis along which numbers may be packed, 0 or 1.
-            **options: `initializer` and `regularizer`, for trainable numbers.
+        The options are `initializer` and `regularizer`, for trainable numbers.
         """
         return add_weight(name=name, shape=shape, **options)
 
@@ -37,14 +32,7 @@ class Floats:
         return None
 
     def read(self, table: Tensor, length: int, axis: int, dtype: str) -> Tensor:
-        """Numbers of a table, not yet multiplied by their scales.
-
-        Args:
-            table: Weight of `add_table`, or some rows of it.
-            length: Size of the axis along which numbers may be packed.
-            axis: That axis, -1 or -2.
-            dtype: Of the result.
-        """
+        """Rows of a table as numbers, `length` along the axis, without their scales."""
         return ops.cast(table, dtype)
 
     def read_scales(self, scales: Tensor | None, dtype: str) -> Tensor | None:
@@ -63,12 +51,12 @@ class Integers(Floats):
     ) -> keras.Variable:
         packed = list(shape)
         packed[axis] = packed_length(shape[axis], self.mode)
-        return _add_zeros(add_weight, name, tuple(packed), "int8")
+        return _add_zeros(add_weight, name, packed, "int8")
 
     def add_scales(
         self, add_weight: AddWeight, name: str, n: int, dtype: str
     ) -> keras.Variable | None:
-        return _add_zeros(add_weight, name, (n,), dtype)
+        return _add_zeros(add_weight, name, [n], dtype)
 
     def read(self, table: Tensor, length: int, axis: int, dtype: str) -> Tensor:
         return unpack(table, self.mode, length, axis, dtype)
@@ -78,26 +66,14 @@ class Integers(Floats):
 
 
 def _add_zeros(
-    add_weight: AddWeight,
-    name: str,
-    shape: Shape,
-    dtype: str,
+    add_weight: AddWeight, name: str, shape: list[int], dtype: str
 ) -> keras.Variable:
-    return add_weight(
-        name=name,
-        shape=shape,
-        initializer="zeros",
-        dtype=dtype,
-        trainable=False,
-        autocast=False,
-    )
+    frozen = {"dtype": dtype, "trainable": False, "autocast": False}
+    return add_weight(name=name, shape=tuple(shape), initializer="zeros", **frozen)
 
 
 # By the argument `quantization` of a layer.
-FORMATS: dict[str | None, Floats] = {
-    None: Floats(),
-    **{mode: Integers(mode) for mode in BITS},
-}
+FORMATS: dict[str | None, Floats] = {None: Floats(), **{x: Integers(x) for x in BITS}}
 
 
 def scaled(x: Tensor, scales: Tensor | None) -> Tensor:

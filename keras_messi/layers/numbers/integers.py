@@ -28,13 +28,7 @@ def quantize_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integers and scales of the least squared error in each row, among a few scales.
 
-    Args:
-        rows: Array of shape `(n, m)`.
-        mode: `"int8"` or `"int4"`.
-        dtype: Of the scales.
-
-    Returns:
-        Integers, int8 of shape `(n, m)`, and scales of shape `(n,)`.
+    Of rows `(n, m)`: int8 of shape `(n, m)`, and scales `(n,)` of the dtype.
     """
     levels = LEVELS[mode]
     peaks = rows[np.arange(len(rows)), np.argmax(np.abs(rows), axis=1)]
@@ -75,12 +69,7 @@ def packed_length(length: int, mode: str) -> int:
 def unpack(packed: Tensor, mode: str, length: int, axis: int, dtype: str) -> Tensor:
     """The integers that were packed, in a dtype to compute in.
 
-    Args:
-        packed: Int8 of shape `(..., n, m)`.
-        mode: `"int8"` or `"int4"`.
-        length: Number of integers along the axis.
-        axis: The axis along which they are packed: -1 or -2.
-        dtype: Of the result.
+    There are `length` of them along the axis that they are packed along, -1 or -2.
     """
     numbers = ops.cast(packed, dtype)
     if mode == "int8":

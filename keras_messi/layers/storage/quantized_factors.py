@@ -45,7 +45,7 @@ def quantize_bases(bases: np.ndarray, mode: str) -> dict[str, np.ndarray]:
 def _balance(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same product, of a u of size 1 at most and with columns of like spread.
 
-    Columns of u stand for directions of falling weight, and one scale serves them all.
+    Columns of u belong to directions of falling weight, and one scale serves them all.
     Divided by their spread, the first would be rounded as coarsely as the last, though
     it weighs more; the square root of it was best in between.
     """
