@@ -251,7 +251,7 @@ class PQEmbedding(StoredEmbedding):
             takes, such as `name` and `dtype`.
 
     Input shape:
-        Integers `(batch_size, ...)`; in reverse numbers `(batch_size, ..., output_dim)`.
+        Ids `(batch_size, ...)`; in reverse numbers `(batch_size, ..., output_dim)`.
 
     Output shape:
         `(batch_size, ..., output_dim)`; in reverse `(batch_size, ..., input_dim)`.
