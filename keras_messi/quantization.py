@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_messi.layers import MessiDense, MessiEmbedding
-from keras_messi.layers._quantized import BITS
 from keras_messi.layers.kinds import has_matrix
+from keras_messi.layers.numbers.integers import BITS
 from keras_messi.layers.replacement import copy_layer
 from keras_messi.methods.rounding import quantized_whole
 from keras_messi.models.adapter import change_layers

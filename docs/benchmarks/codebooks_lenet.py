@@ -9,7 +9,7 @@ from real_data import mnist, trained_lenet
 
 from keras_messi.cli.demo import accuracy, distill
 from keras_messi.layers import PQDense
-from keras_messi.layers._codes import pack_codes
+from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.models.keras.surgery import replace_layers
 
 network = cache(trained_lenet)

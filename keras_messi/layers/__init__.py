@@ -1,14 +1,14 @@
-"""Layers that store a matrix in a smaller form, or train it for one. Keras only."""
+"""Layers that use a stored matrix, or train one for storage: a use and a storage each.
 
-from keras_messi.layers._lookup import static_lookup
-from keras_messi.layers.codeword_noise import CodewordNoise
-from keras_messi.layers.messi_dense import MessiDense
-from keras_messi.layers.messi_embedding import MessiEmbedding
-from keras_messi.layers.messi_pq_dense import MessiPQDense
-from keras_messi.layers.messi_pq_embedding import MessiPQEmbedding
-from keras_messi.layers.pq_dense import PQDense
-from keras_messi.layers.pq_embedding import PQEmbedding
-from keras_messi.layers.quant_noise import QuantNoise
+`dense` and `embedding` say where the matrix is used, `storage` how it is stored and
+`numbers` how its numbers are. Keras only: layers may import `_keras_internals`.
+"""
+
+from keras_messi.layers.dense import MessiDense, MessiPQDense, PQDense
+from keras_messi.layers.embedding import MessiEmbedding, MessiPQEmbedding, PQEmbedding
+from keras_messi.layers.noise.codeword_noise import CodewordNoise
+from keras_messi.layers.noise.quant_noise import QuantNoise
+from keras_messi.layers.storage.lookup import static_lookup
 
 __all__ = [
     "CodewordNoise",

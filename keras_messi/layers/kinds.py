@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-# Name of the weight that is the matrix; its rows stand for inputs or tokens.
+# Name of the weight that is the matrix; its rows are those of inputs or tokens.
 _NAMES: dict[type, str] = {
     keras.layers.Dense: "kernel",
     keras.layers.Embedding: "embeddings",

@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_messi.configs import MessiConfig, PQConfig
 from keras_messi.layers import MessiPQDense, MessiPQEmbedding
-from keras_messi.layers._codes import pack_codes
 from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.layers.replacement import stand_in
 from keras_messi.methods.clustering import Factors, code, factorize, rank_in_blocks
 from keras_messi.methods.pq import stored_size as size_of_codes

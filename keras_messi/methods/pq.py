@@ -9,8 +9,8 @@ import numpy as np
 from keras_messi.configs import PQConfig
 from keras_messi.layers import PQDense, PQEmbedding
 from keras_messi.layers._checks import divisors
-from keras_messi.layers._codes import bits_of, pack_codes
 from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.numbers.codes import bits_of, pack_codes
 from keras_messi.layers.replacement import stand_in
 from keras_messi.methods.clustering import code
 from keras_messi.report import SkipReason

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 from numpy.testing import assert_allclose
 
-from keras_messi.layers._codes import (
+from keras_messi.layers.numbers.codes import (
     MAX_CODEWORDS,
     averaged_over_uses,
     bits_of,

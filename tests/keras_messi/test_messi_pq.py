@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose
 import keras_messi
 from keras_messi import CompressionReport, MessiConfig, PQConfig, compress
 from keras_messi.layers import MessiPQDense, MessiPQEmbedding, PQEmbedding
-from keras_messi.layers._codes import pack_codes
-from keras_messi.layers._lookup import static_lookup
+from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.layers.sizes import stored_bytes
+from keras_messi.layers.storage.lookup import static_lookup
 from keras_messi.methods.messi_pq import interleaved
 from keras_messi.report import SkipReason
 from tests import reference

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import keras_messi
 from keras_messi.layers import PQDense, PQEmbedding
-from keras_messi.layers._codes import pack_codes
+from keras_messi.layers.numbers.codes import pack_codes
 from tests import reference
 
 from .factored import gradients_of, stored

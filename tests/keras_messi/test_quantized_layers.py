@@ -11,8 +11,9 @@ from keras.quantizers import unpack_int4
 from numpy.testing import assert_allclose
 
 from keras_messi.layers import MessiDense, MessiEmbedding, static_lookup
-from keras_messi.layers._quantized import quantize_factors, quantize_rows
+from keras_messi.layers.numbers.integers import quantize_rows
 from keras_messi.layers.sizes import stored_bytes
+from keras_messi.layers.storage.quantized_factors import quantize_factors
 from keras_messi.models.keras.sizes import count_parameters
 from tests.reference import relative_error
 

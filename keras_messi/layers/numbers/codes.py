@@ -1,4 +1,4 @@
-"""Codes: for each block of a row, the number of the codeword that stands for it.
+"""Codes: for each block of a row, the index of its codeword in a codebook.
 
 A codeword is a vector of `block_size` numbers, and a codebook a table of them. A matrix
 whose rows are cut into blocks has one codebook for all blocks, one for each, or one for
@@ -8,7 +8,6 @@ each of a few groups of consecutive blocks.
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -60,19 +59,6 @@ def codes_dtype(num_codewords: int) -> str:
     return "uint8" if num_codewords <= 256 else "int32"
 
 
-def read_codes(
-    layer: keras.Layer, packed: Any, shape: Sequence[int], num_codewords: int
-) -> np.ndarray:
-    """The codes that a layer stored, of which each must have a codeword."""
-    codes = unpack_codes(np.asarray(packed), shape, num_codewords)
-    if codes.max() >= num_codewords:
-        raise ValueError(
-            f"Layer '{layer.name}' expects codes below num_codewords={num_codewords}. "
-            f"The stored ones go up to {codes.max()}."
-        )
-    return codes
-
-
 def distinct_codes(n: int, num_blocks: int, num_codewords: int) -> np.ndarray:
     """Codes of shape (n, num_blocks) of which no two rows are alike, if they can be."""
     rest, columns = np.arange(n), []
@@ -88,16 +74,10 @@ def count_uses(
     num_codewords: int,
     longest: int | None = None,
 ) -> np.ndarray:
-    """How many blocks of all rows stand for each codeword.
+    """How many blocks of all rows are quantized to each codeword.
 
-    Args:
-        codes: Integers of shape `(n, num_blocks)`.
-        num_codebooks: How many codebooks there are, a divisor of the blocks.
-        num_codewords: How many codewords each has.
-        longest: Blocks that the codebooks are for, where these rows have fewer.
-
-    Returns:
-        int32 of shape `(num_codebooks, num_codewords)`.
+    Of codes `(n, num_blocks)`: int32 of shape `(num_codebooks, num_codewords)`. The
+    codebooks are for `longest` blocks, where these rows have fewer.
     """
     books = _book_of_block(codes.shape[1], num_codebooks, longest)
     places = (codes + books * num_codewords).ravel()
@@ -109,8 +89,7 @@ def count_uses(
 def averaged_over_uses(codebooks: Tensor, uses: Tensor) -> Tensor:
     """The codebooks, with the gradient of each codeword divided by its uses.
 
-    So that a codeword takes the mean of what the blocks that it stands for ask for, and
-    not the sum.
+    So that a codeword is moved by the mean gradient of its blocks, and not the sum.
 
     Args:
         codebooks: Tensor of shape `(num_codebooks, num_codewords, block_size)`.
@@ -128,7 +107,7 @@ def codewords_at(
     num_blocks: int,
     longest: int | None = None,
 ) -> Tensor:
-    """The blocks that codes stand for, one after another.
+    """Decode rows of codes: their codewords, one after another.
 
     Args:
         codebooks: Tensor of shape `codebooks_shape`.
@@ -152,10 +131,8 @@ def codewords_at(
 def rows_of_codes(codes: Tensor, books: np.ndarray, num_codewords: int) -> Tensor:
     """Where the codewords of codes are, with all codebooks one below the other.
 
-    Args:
-        codes: Integers of shape `(..., num_blocks)`.
-        books: The codebook of each block, of shape `(num_blocks,)`.
-        num_codewords: How many codewords each has.
+    Codes have the shape `(..., num_blocks)`, and the codebooks of blocks `books`
+    `(num_blocks,)`.
     """
     starts = ops.convert_to_tensor(books * num_codewords, "int32")
     return ops.cast(codes, "int32") + starts

@@ -20,13 +20,6 @@ class BlockNoise(keras.layers.Wrapper):
     The weight itself stays as it is: what is replaced is the value that the layer
     inside reads. Gradients go straight through, as if nothing had been replaced.
     Subclasses say by what.
-
-    Args:
-        layer: A `keras.layers.Dense`, `Embedding` or `ReversibleEmbedding`.
-        rate: Chance of each block to be replaced.
-        block_size: Consecutive numbers in a block: inputs of a unit of a Dense layer,
-            or of a row of an Embedding.
-        seed: Seed of the blocks that are drawn.
     """
 
     # What surgery says of the layer inside, which must not be exchanged on its own.
@@ -108,7 +101,7 @@ class BlockNoise(keras.layers.Wrapper):
         return ops.stop_gradient(ops.reshape(noisy, weight.shape)) + passage
 
     def _replacement(self) -> Tensor:
-        """What to put in the place of blocks, of a shape that goes with `_cut`."""
+        """Values for the replaced blocks, of a shape that broadcasts to `_cut`."""
         raise NotImplementedError
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers._block_noise import BlockNoise
+from keras_messi.layers.noise.block_noise import BlockNoise
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -18,10 +18,10 @@ class QuantNoise(BlockNoise):
     and what the layer computes in inference stay as they are.
 
     The network learns to bear errors in blocks, which a product quantization makes
-    later; zeros are the paper's stand-in for codewords, which need no clustering. See
-    `CodewordNoise` for these, `keras_messi.training` for whole models.
+    later. Zeros approximate codewords without clustering, as in the paper. See
+    `CodewordNoise` for codewords, `keras_messi.training` for whole models.
 
-    What is left is not scaled up, unlike what dropout leaves.
+    Unlike dropout, the remaining blocks are not scaled up.
 
     Args:
         layer: A `keras.layers.Dense`, `Embedding` or `ReversibleEmbedding`.

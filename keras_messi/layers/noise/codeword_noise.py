@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_messi.layers._block_noise import BlockNoise
 from keras_messi.layers._checks import check_positive
+from keras_messi.layers.noise.block_noise import BlockNoise
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

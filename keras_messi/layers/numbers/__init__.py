@@ -1,0 +1,4 @@
+"""How numbers are stored: floats, packed integers with scales, codes of codewords.
+
+It may import `_backend` and `_checks`.
+"""
