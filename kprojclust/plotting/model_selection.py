@@ -164,10 +164,10 @@ class ModelSelectionDisplay(Display):
                 column, row, text, ha="center", va="center", color=_ink(self.im_, score)
             )
         k, j = cells[self.best_index]
-        frame = {"fill": False, "edgecolor": BEST_COLOUR, "linewidth": 4}
-        frame |= {"label": f"best: n_clusters = {k}, n_components = {j}"}
         corner = ks.index(k) - 0.5, js.index(j) - 0.5
-        self.best_ = Rectangle(corner, 1, 1, clip_on=False, **frame)
+        self.best_ = Rectangle(corner, 1, 1, fill=False, clip_on=False)
+        self.best_.set(edgecolor=BEST_COLOUR, linewidth=4)
+        self.best_.set_label(f"best: n_clusters = {k}, n_components = {j}")
         ax.add_patch(self.best_)
         ax.set_xticks(range(len(ks)), ks)
         ax.set_yticks(range(len(js)), js)

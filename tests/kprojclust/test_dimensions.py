@@ -25,7 +25,7 @@ def left_over(spectra, dimensions):
     return sum(s.residuals()[j] for s, j in zip(spectra, dimensions, strict=True))
 
 
-def test_dimensions_are_dealt_out_to_leave_the_least(spectra):
+def test_dimensions_are_matched_to_leave_the_least(spectra):
     given = np.array([3, 1, 2])
     order = match_dimensions(spectra, given)
     found = left_over([spectra[s] for s in order], given)

@@ -76,7 +76,7 @@ def test_an_heir_of_lower_dimension_still_lowers_the_objective():
     assert refitted_cost(X, filled, dimensions) < costs.sum()
 
 
-def test_a_starved_cluster_gains_the_rows_that_are_served_worst():
+def test_a_starved_cluster_gains_the_rows_of_largest_cost():
     X = np.random.default_rng(0).standard_normal((20, 6))
     dimensions = np.array([2, 3])
     labels, costs = one_cluster_for_all(X, dimensions)
