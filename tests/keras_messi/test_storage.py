@@ -1,0 +1,100 @@
+"""Every storage in every use, and a new kind of layer that works with all of them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from numpy.testing import assert_allclose
+
+from keras_messi.layers.storage.codebooks import Codebooks
+from keras_messi.layers.storage.coded_factors import CodedFactors
+from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.stored_matrix import StoredMatrix
+
+N, D = 12, 8
+STORAGES = [
+    (Factors, {"num_clusters": 1, "rank": 3}),
+    (Factors, {"num_clusters": 3, "rank": [1, 4, 2]}),
+    (Factors, {"num_clusters": 2, "rank": 3, "quantization": "int8"}),
+    (Factors, {"num_clusters": 2, "rank": 3, "quantization": "int4"}),
+    (CodedFactors, {"num_clusters": 2, "rank": 4, "block_size": 2, "num_codewords": 5}),
+    (Codebooks, {"block_size": 4, "num_codewords": 3}),
+]
+
+
+class StoredEinsum(StoredMatrix):
+    """The products over the last axis but one: (batch, n, m) to (batch, d, m)."""
+
+    storage_class = Factors
+
+    def build(self, input_shape):
+        self._add_weights(input_shape[1])
+        self.built = True
+
+    def _add_weights(self, n):
+        self.storage.build(self.add_weight, (n, D), by_rows=False)
+
+    def call(self, inputs):
+        x = self.storage.multiply(ops.swapaxes(inputs, 1, 2), self.compute_dtype)
+        return ops.swapaxes(x, 1, 2)
+
+
+def einsum_layer(storage_class, arguments):
+    kind = type("Einsum", (StoredEinsum,), {"storage_class": storage_class})
+    layer = kind(**arguments)
+    layer.build((None, N, 5))
+    return layer
+
+
+def filled(storage, by_rows):
+    """A built storage with random weights, of which routing is a permutation."""
+    layer, rng = keras.layers.Layer(), np.random.default_rng(0)
+    storage.build(layer.add_weight, (N, D), by_rows)
+    store = {}
+    storage.save(store, "layer")
+    for name, value in store.items():
+        value = ops.convert_to_numpy(value)
+        if name == "assignments":
+            store[name] = rng.permutation(value)
+        elif value.dtype == np.int8:
+            store[name] = rng.integers(-8, 8, value.shape).astype("int8")
+        elif value.dtype != np.uint8:
+            store[name] = rng.standard_normal(value.shape).astype(value.dtype)
+    storage.load(store, "layer")
+    return storage
+
+
+@pytest.mark.parametrize(("storage_class", "arguments"), STORAGES, ids=str)
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_all_reads_agree_with_the_matrix(storage_class, arguments, by_rows):
+    storage = filled(storage_class(**arguments), by_rows)
+    matrix = ops.convert_to_numpy(storage.matrix("float32"))
+    rng, ids = np.random.default_rng(1), np.array([[3, 0], [11, 3]])
+    x = ops.convert_to_tensor(rng.standard_normal((7, N)), "float32")
+    h = ops.convert_to_tensor(rng.standard_normal((7, D)), "float32")
+    found = {
+        "multiply": (storage.multiply(x, "float32"), x @ matrix),
+        "transposed": (storage.multiply_transposed(h, "float32"), h @ matrix.T),
+        "rows": (storage.rows(ops.convert_to_tensor(ids), "float32"), matrix[ids]),
+        "static": (
+            storage.rows(ops.convert_to_tensor(ids), "float32", True),
+            matrix[ids],
+        ),
+    }
+    for name, (got, expected) in found.items():
+        expected = ops.convert_to_numpy(expected)
+        got = ops.convert_to_numpy(got)
+        assert_allclose(got, expected, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(("storage_class", "arguments"), STORAGES, ids=str)
+def test_a_new_kind_of_layer_works_with_all_storages(storage_class, arguments):
+    layer = einsum_layer(storage_class, arguments)
+    x = np.random.default_rng(0).standard_normal((2, N, 5)).astype("float32")
+    matrix = ops.convert_to_numpy(layer.storage.matrix("float32"))
+    y = ops.convert_to_numpy(layer(x))
+    assert_allclose(y, np.einsum("bnm,nd->bdm", x, matrix), atol=1e-5)
+    for name in storage_class.arguments():
+        assert getattr(layer, name) is getattr(layer.storage, name)
+    twin = type(layer).from_config(layer.get_config())
+    assert twin.get_config() == layer.get_config()
