@@ -9,15 +9,7 @@ import run
 from results import Results
 from speed_plots import PICTURES
 
-from competitors import (
-    energy,
-    ksubspaces,
-    messi_reference,
-    plain_loop,
-    sklearn_kmeans,
-    subspace_clustering_jl,
-    truncated_svd,
-)
+import competitors
 from kprojclust import clustering_accuracy, make_subspaces
 from measurements import growth, layers
 from measurements.data import planted_bases, planted_block, save_planted
@@ -26,10 +18,10 @@ from measurements.processes import AnonymousPeak, in_fresh_process, status_mb
 from . import reference
 
 FITS = {
-    "ours": ksubspaces.fit,
-    "plain loop": plain_loop.fit,
-    "messi": messi_reference.fit,
-    "julia": subspace_clustering_jl.fit,
+    "ours": competitors.ksubspaces.fit,
+    "plain loop": competitors.plain_loop.fit,
+    "messi": competitors.messi_reference.fit,
+    "julia": competitors.subspace_clustering_jl.fit,
 }
 
 
@@ -56,7 +48,7 @@ def best(fit, X):
 def test_plain_loop_follows_the_oracle(planted):
     X, _, _ = planted
     start = np.random.default_rng(0).integers(3, size=len(X))
-    found = plain_loop.fit_from(X, start, 3, 2)
+    found = competitors.plain_loop.fit_from(X, start, 3, 2)
     labels, _, loss_curve = reference.ksubspaces(
         X, np.ones(len(X)), start, [2] * 3, len(found.loss_curve)
     )
@@ -67,9 +59,9 @@ def test_plain_loop_follows_the_oracle(planted):
 def test_distances_of_the_paper_and_of_the_plain_loop_are_the_oracles(planted):
     X, _, (basis, *_) = planted
     expected = [reference.squared_distance(x, basis) for x in X]
-    in_null_space = messi_reference.distances(X, basis)
+    in_null_space = competitors.messi_reference.distances(X, basis)
     np.testing.assert_allclose(in_null_space**2, expected, atol=1e-12)
-    residuals = plain_loop.squared_residuals(X, basis)
+    residuals = competitors.plain_loop.squared_residuals(X, basis)
     np.testing.assert_allclose(residuals, expected, atol=1e-12)
 
 
@@ -94,21 +86,21 @@ def test_objective_in_float32_is_that_in_float64(fit, planted):
 
 def test_objective_of_kmeans_is_that_of_its_labels(planted):
     X, _, _ = planted
-    found = sklearn_kmeans.fit(X, 3, 2, 0)
+    found = competitors.sklearn_kmeans.fit(X, 3, 2, 0)
     means = np.array([X[found.labels == c].mean(axis=0) for c in range(3)])
     np.testing.assert_allclose(found.objective, np.sum((X - means[found.labels]) ** 2))
 
 
 def test_objective_of_truncated_svd_is_that_of_as_many_numbers(planted):
     X, _, _ = planted
-    rank = truncated_svd.equal_rank(X.shape, 3, 2)
+    rank = competitors.truncated_svd.equal_rank(X.shape, 3, 2)
     assert rank * (120 + 6) <= 2 * (120 + 3 * 6) < (rank + 1) * (120 + 6)
-    objective = truncated_svd.fit(X, 3, 2, 0).objective
+    objective = competitors.truncated_svd.fit(X, 3, 2, 0).objective
     np.testing.assert_allclose(objective, cost(X, np.zeros(120), rank), rtol=1e-3)
 
 
 def test_energy_is_the_sum_of_squares(planted):
-    assert energy(planted[0]) == pytest.approx(np.sum(planted[0] ** 2))
+    assert competitors.energy(planted[0]) == pytest.approx(np.sum(planted[0] ** 2))
 
 
 def test_saved_blocks_lie_near_the_planted_subspaces(tmp_path):

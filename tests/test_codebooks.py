@@ -4,29 +4,22 @@ import codebooks
 import codebooks_lenet
 import codebooks_minilm
 import codebooks_page
+import codebooks_rows as cb
 import keras
 import numpy as np
 import pytest
-from codebooks_rows import (
-    MATRICES,
-    Result,
-    Scores,
-    Start,
-    Started,
-    Timed,
-    Timing,
-    Trial,
-)
 
 from kprojclust import PartitioningGuidedKMeans
 
-LENET = next(iter(MATRICES))
+LENET = next(iter(cb.MATRICES))
 
 
 def test_ours_stands_beside_ipq_and_k_means_plus_plus():
     errors = {"random": 0.2, "k-means++": 0.1, "partition": 0.09}
     found = {
-        Trial(LENET, 256, "float32", *pair): Result(3, 1, 7, 15, 1.0, errors[pair[0]])
+        cb.Trial(LENET, 256, "float32", *pair): cb.Result(
+            3, 1, 7, 15, 1.0, errors[pair[0]]
+        )
         for pair in codebooks_page.SIDES.values()
     }
     (row,) = codebooks_page.side_by_side(found).splitlines()[2:]
@@ -35,9 +28,11 @@ def test_ours_stands_beside_ipq_and_k_means_plus_plus():
 
 
 def test_pages_hold_what_was_run_only():
-    starts = {Start(LENET, 1024, name): Started(9, 2, 0) for name in codebooks.CENTERS}
+    starts = {
+        cb.Start(LENET, 1024, name): cb.Started(9, 2, 0) for name in codebooks.CENTERS
+    }
     times = {
-        Timing(name, s): Timed(2.0 + s, 5, 0.1)
+        cb.Timing(name, s): cb.Timed(2.0 + s, 5, 0.1)
         for name in ("scikit-learn", "ours")
         for s in (0, 1)
     }
@@ -57,7 +52,7 @@ def test_starts_are_rows_or_means_of_rows(name):
 
 
 def test_the_layer_in_codes_has_the_error_of_its_codebook(data_folder):
-    trial = Trial(LENET, 256, "float32", "partition", "partition")
+    trial = cb.Trial(LENET, 256, "float32", "partition", "partition")
     model, _ = codebooks.fitted(trial)
     layer = codebooks_lenet.coded(model.cluster_centers_, model.labels_)
     blocks = keras.ops.convert_to_numpy(layer.kernel).T.reshape(-1, 8)
@@ -67,8 +62,10 @@ def test_the_layer_in_codes_has_the_error_of_its_codebook(data_folder):
 
 def test_networks_are_told_apart_by_start_and_policy():
     found = {
-        Trial(LENET, 256, "float32", "random", "perturb"): Scores(0.98, 0.97, 0.975),
-        Trial("MiniLM, Dense, 8", 256, "float32", "random", "farthest"): Scores(
+        cb.Trial(LENET, 256, "float32", "random", "perturb"): cb.Scores(
+            0.98, 0.97, 0.975
+        ),
+        cb.Trial("MiniLM, Dense, 8", 256, "float32", "random", "farthest"): cb.Scores(
             0.8, 0.7
         ),
     }

@@ -32,24 +32,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "experiments"))
 import codebooks_lenet  # noqa: E402
 import codebooks_minilm  # noqa: E402
+import codebooks_rows as cb  # noqa: E402
 from codebooks_page import write_page  # noqa: E402
-from codebooks_rows import (  # noqa: E402
-    CODEWORDS,
-    DTYPES,
-    MATRICES,
-    MAX_ITER,
-    MAX_TENTATIVES,
-    NUM_BLOCKS,
-    POLICIES,
-    STARTS,
-    Result,
-    Scores,
-    Start,
-    Started,
-    Timed,
-    Timing,
-    Trial,
-)
 from provenance import provenance  # noqa: E402
 from real_data import data_folder, minilm_weights  # noqa: E402
 from rows import Rows  # noqa: E402
@@ -66,7 +50,10 @@ def read(name: str) -> np.ndarray:
 
 def blocks_of(matrix: str) -> np.ndarray:
     """All blocks of a matrix, float32 of shape (n_blocks, block_size)."""
-    weights, block_size = MATRICES[matrix].weights, MATRICES[matrix].block_size
+    weights, block_size = (
+        cb.MATRICES[matrix].weights,
+        cb.MATRICES[matrix].block_size,
+    )
     return read(weights).reshape(-1, block_size)
 
 
@@ -74,9 +61,9 @@ def blocks_of(matrix: str) -> np.ndarray:
 def sample(matrix: str, dtype: str) -> np.ndarray:
     """Blocks of a matrix, rounded to a dtype; numbers to compute with are float32."""
     blocks = blocks_of(matrix)
-    if len(blocks) > NUM_BLOCKS:
+    if len(blocks) > cb.NUM_BLOCKS:
         rng = np.random.default_rng(0)
-        blocks = blocks[rng.choice(len(blocks), NUM_BLOCKS, replace=False)]
+        blocks = blocks[rng.choice(len(blocks), cb.NUM_BLOCKS, replace=False)]
     return blocks.astype(dtype).astype(np.float32)
 
 
@@ -89,7 +76,7 @@ def plus_plus(matrix: str, dtype: str, n_codewords: int, seed: int):
     return centers, time.perf_counter() - began
 
 
-def fitted(trial: Trial) -> tuple[PartitioningGuidedKMeans, float]:
+def fitted(trial: cb.Trial) -> tuple[PartitioningGuidedKMeans, float]:
     """A codebook, and the seconds it took to find."""
     X = sample(trial.matrix, trial.dtype)
     init, before = trial.init, 0.0
@@ -100,8 +87,8 @@ def fitted(trial: Trial) -> tuple[PartitioningGuidedKMeans, float]:
         trial.n_codewords,
         init=init,
         empty_clusters=trial.empty_clusters,
-        max_iter=MAX_ITER,
-        max_tentatives=MAX_TENTATIVES,
+        max_iter=cb.MAX_ITER,
+        max_tentatives=cb.MAX_TENTATIVES,
         tol=0,
         random_state=trial.seed,
     )
@@ -110,11 +97,11 @@ def fitted(trial: Trial) -> tuple[PartitioningGuidedKMeans, float]:
     return model, before + time.perf_counter() - began
 
 
-def fit(trial: Trial) -> Result:
+def fit(trial: cb.Trial) -> cb.Result:
     """Find a codebook."""
     X = sample(trial.matrix, trial.dtype)
     model, seconds = fitted(trial)
-    return Result(
+    return cb.Result(
         model.history_[0].n_empty_before,
         trial.n_codewords - model.n_effective_clusters_,
         sum(row.n_e_steps for row in model.history_),
@@ -137,13 +124,13 @@ def relative_error(X, labels, centers, dtype: str) -> float:
     return float(np.sum((X - stored[labels]) ** 2) / np.sum(X.astype(np.float64) ** 2))
 
 
-def begin(start: Start) -> Started:
+def begin(start: cb.Start) -> cb.Started:
     """Deal out all blocks to the centres of a start, and look after empty clusters."""
     X = blocks_of(start.matrix)
     centers = CENTERS[start.init](X, start.n_codewords, start.seed)
     model = PartitioningGuidedKMeans(start.n_codewords, init=centers, max_iter=1)
     (row,) = fit_quietly(model, X).history_
-    return Started(len(X), row.n_empty_before, row.n_empty_after)
+    return cb.Started(len(X), row.n_empty_before, row.n_empty_after)
 
 
 def random_blocks(X: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
@@ -173,60 +160,60 @@ def ours(seed: int, max_iter: int) -> PartitioningGuidedKMeans:
 TIMED = {"scikit-learn": kmeans, "ours": ours}
 
 
-def take_time(timing: Timing) -> Timed:
+def take_time(timing: cb.Timing) -> cb.Timed:
     """Seconds of one fit with as many iterations as all others."""
     X = sample("LeNet, first layer, 8", "float32")
-    model = TIMED[timing.method](timing.seed, MAX_ITER)
+    model = TIMED[timing.method](timing.seed, cb.MAX_ITER)
     began = time.perf_counter()
     fit_quietly(model, X)
     seconds = time.perf_counter() - began
     error = relative_error(X, model.labels_, model.cluster_centers_, "float32")
-    return Timed(seconds, model.n_iter_, error)
+    return cb.Timed(seconds, model.n_iter_, error)
 
 
-def look_at_network(trial: Trial) -> Scores:
+def look_at_network(trial: cb.Trial) -> cb.Scores:
     """Find a codebook, and put the network to the test with it."""
     model, _ = fitted(trial)
-    weights = MATRICES[trial.matrix].weights
+    weights = cb.MATRICES[trial.matrix].weights
     if weights == "lenet":
         centers, labels = model.cluster_centers_, model.labels_
         return codebooks_lenet.measure(centers, labels, trial.seed)
     return codebooks_minilm.measure(read(weights), model)
 
 
-def fits(matrices: list[str]) -> list[Trial]:
+def fits(matrices: list[str]) -> list[cb.Trial]:
     """Every start with every policy; more seeds for LeNet, 1024 codewords."""
-    lenet = next(iter(MATRICES))
-    grid = product(matrices, CODEWORDS, DTYPES, STARTS, POLICIES)
-    trials = [Trial(*cell) for cell in grid]
+    lenet = next(iter(cb.MATRICES))
+    grid = product(matrices, cb.CODEWORDS, cb.DTYPES, cb.STARTS, cb.POLICIES)
+    trials = [cb.Trial(*cell) for cell in grid]
     if lenet in matrices:
-        grid = product(STARTS[:2], POLICIES, (1, 2))
-        trials += [Trial(lenet, 1024, "float32", *cell) for cell in grid]
+        grid = product(cb.STARTS[:2], cb.POLICIES, (1, 2))
+        trials += [cb.Trial(lenet, 1024, "float32", *cell) for cell in grid]
     return trials
 
 
-def starts(matrices: list[str]) -> list[Start]:
+def starts(matrices: list[str]) -> list[cb.Start]:
     """The start of iPQ and ours, all blocks."""
-    grid = product(matrices, CODEWORDS[1:], CENTERS)
-    return [Start(*cell) for cell in grid]
+    grid = product(matrices, cb.CODEWORDS[1:], CENTERS)
+    return [cb.Start(*cell) for cell in grid]
 
 
-def timings(matrices: list[str]) -> list[Timing]:
+def timings(matrices: list[str]) -> list[cb.Timing]:
     """In turns."""
-    return [Timing(method, seed) for seed in range(5) for method in TIMED]
+    return [cb.Timing(method, seed) for seed in range(5) for method in TIMED]
 
 
-def networks(matrices: list[str]) -> list[Trial]:
+def networks(matrices: list[str]) -> list[cb.Trial]:
     """Every start with every policy."""
-    grid = product(matrices, CODEWORDS, ["float32"], STARTS, POLICIES)
-    return [Trial(*cell) for cell in grid]
+    grid = product(matrices, cb.CODEWORDS, ["float32"], cb.STARTS, cb.POLICIES)
+    return [cb.Trial(*cell) for cell in grid]
 
 
 EXPERIMENTS = {
-    "fits": (fits, Trial, Result, fit),
-    "starts": (starts, Start, Started, begin),
-    "times": (timings, Timing, Timed, take_time),
-    "networks": (networks, Trial, Scores, look_at_network),
+    "fits": (fits, cb.Trial, cb.Result, fit),
+    "starts": (starts, cb.Start, cb.Started, begin),
+    "times": (timings, cb.Timing, cb.Timed, take_time),
+    "networks": (networks, cb.Trial, cb.Scores, look_at_network),
 }
 
 
@@ -234,7 +221,9 @@ def main() -> None:
     """Run what is missing of one question, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("question", choices=[*EXPERIMENTS, "page"])
-    parser.add_argument("--matrices", nargs="+", choices=MATRICES, default=MATRICES)
+    parser.add_argument(
+        "--matrices", nargs="+", choices=cb.MATRICES, default=cb.MATRICES
+    )
     options = parser.parse_args()
     rows = {
         name: Rows(HERE / f"codebooks_{name}.csv", trial, result)

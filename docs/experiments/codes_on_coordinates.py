@@ -9,21 +9,21 @@ STS-B, and CHOSEN was taken from it; "table" looks at the dev pairs. Rows are wr
 they come, and a second call goes on where the first one stopped.
 """
 
-import argparse
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import sentence_similarity
-from provenance import provenance
-from rows import Rows
+from provenance import write_page
+from rows import Rows, options_of
 from sentence_similarity import spread
 from word_table import embedding_model
 
 from keras_messi import MessiConfig, PQConfig
 from keras_messi.calibration.statistics import TokenCounts, weights_of_rows
 from keras_messi.layers.sizes import stored_bytes
+from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.methods.registry import METHODS
 
 HERE = Path(__file__).parent
@@ -106,7 +106,8 @@ def new_layer(table: np.ndarray, trial: Trial, weights: np.ndarray) -> keras.Lay
     """
     config = trial.config
     (layer,) = [x for x in embedding_model(table).layers if x.name == "words"]
-    new = METHODS[type(config)].new_layer(layer, table, config, weights, None)
+    matrix = LayerMatrix(layer, table, weights)
+    new = METHODS[type(config)].new_layer(matrix, config)
     if trial.block_size and trial.quantization:
         new.quantize(trial.quantization)
     return new
@@ -191,10 +192,7 @@ def format_table(rows: Rows, size: int, seeds: int) -> str:
 
 def main() -> None:
     """Run what is missing of one question, then write its page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("question", choices=["choose", "table"])
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     rows = Rows(HERE / "codes_on_coordinates.csv", Trial, Result)
     runner = Runner()
     command = f"python docs/experiments/codes_on_coordinates.py {options.question}"
@@ -207,9 +205,7 @@ def main() -> None:
         text = format_table(rows, runner.table.size, options.seeds)
         command += f" --seeds {options.seeds}"
     path = HERE / f"codes_on_coordinates_{options.question}.md"
-    title = f"# Codes on coordinates: {options.question}"
-    path.write_text(f"{title}\n\n{text}\n\n{provenance(command)}\n", encoding="utf-8")
-    print(text)
+    write_page(path, f"Codes on coordinates: {options.question}", text, command)
 
 
 if __name__ == "__main__":

@@ -4,34 +4,27 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import glue_losses as gl
 import numpy as np
-from glue_losses import (
-    K_MEANS,
-    MESSI,
-    OTHER_COUNTS,
-    OURS,
-    SVD,
-    Kind,
-    Losses,
-    over_seeds,
-    rates_of,
-)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLES: dict[Kind, dict[str, Any]] = {
-    SVD: {"color": "black", "linestyle": "--"},
-    K_MEANS: {"color": "C1", "linestyle": ":"},
-    OTHER_COUNTS[0]: {"color": "C9"},
-    MESSI: {"color": "C0"},
-    OTHER_COUNTS[1]: {"color": "C4"},
-    OURS: {"color": "C2", "linewidth": 2.5},
+STYLES: dict[gl.Kind, dict[str, Any]] = {
+    gl.SVD: {"color": "black", "linestyle": "--"},
+    gl.K_MEANS: {"color": "C1", "linestyle": ":"},
+    gl.OTHER_COUNTS[0]: {"color": "C9"},
+    gl.MESSI: {"color": "C0"},
+    gl.OTHER_COUNTS[1]: {"color": "C4"},
+    gl.OURS: {"color": "C2", "linewidth": 2.5},
 }
 ENSEMBLE = {"color": "C3", "linewidth": 2.5, "label": "best on training"}
 
 
 def save_curves(
-    lost: Losses, path: Path, title: str, best: Losses | None = None
+    lost: gl.Losses,
+    path: Path,
+    title: str,
+    best: gl.Losses | None = None,
 ) -> None:
     """Draw each method, and the ensemble if there is one."""
     tasks = list(dict.fromkeys(trial.task for trial in lost))
@@ -43,7 +36,7 @@ def save_curves(
     for axes, task in zip(panels.flat, tasks, strict=False):
         for kind, style in STYLES.items():
             points = {
-                r: over_seeds(lost, [task], kind, r) for r in rates_of(lost, task)
+                r: gl.over_seeds(lost, [task], kind, r) for r in gl.rates_of(lost, task)
             }
             _draw(axes, points, label=str(kind), **style)
         if best:
@@ -62,7 +55,7 @@ def save_curves(
     figure.savefig(path, dpi=130)
 
 
-def _by_rate(best: Losses, task: str) -> dict[float, list[float]]:
+def _by_rate(best: gl.Losses, task: str) -> dict[float, list[float]]:
     points = defaultdict(list)
     for trial, value in sorted(best.items(), key=lambda item: item[0].rate):
         if trial.task == task:

@@ -31,6 +31,13 @@ def provenance(command: str) -> str:
     )
 
 
+def write_page(path: Path, title: str, text: str, command: str) -> None:
+    """Write a page with its provenance, and print its text."""
+    page = f"# {title}\n\n{text}\n\n{provenance(command)}\n"
+    path.write_text(page, encoding="utf-8")
+    print(text)
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -1,5 +1,6 @@
 """Trials and what came of them, in a file, so that a second call goes on."""
 
+import argparse
 import csv
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, fields
@@ -47,3 +48,11 @@ class Rows:
 
 def _parse(kind: type, row: dict[str, str]) -> Any:
     return kind(**{field.name: field.type(row[field.name]) for field in fields(kind)})
+
+
+def options_of(docstring: str) -> argparse.Namespace:
+    """What a script was called with: the question, and for how many seeds."""
+    parser = argparse.ArgumentParser(description=docstring.splitlines()[0])
+    parser.add_argument("question", choices=["choose", "table"])
+    parser.add_argument("--seeds", type=int, default=3)
+    return parser.parse_args()

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 from glue_data import TASKS, read_rows, tokenizer
-from provenance import provenance
+from provenance import write_page
 from real_data import minilm_folder
 from rows import Rows
 from scipy.stats import spearmanr
@@ -334,9 +334,7 @@ def main() -> None:
         )
         text = f"Uncompressed: {baseline:.2f}.\n\n{picture}"
     path = HERE / f"sentence_similarity_{options.question}.md"
-    title = f"# MiniLM on STS-B: {options.question}"
-    path.write_text(f"{title}\n\n{text}\n\n{provenance(command)}\n", encoding="utf-8")
-    print(text)
+    write_page(path, f"MiniLM on STS-B: {options.question}", text, command)
 
 
 if __name__ == "__main__":

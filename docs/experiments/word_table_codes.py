@@ -9,13 +9,12 @@ read in the training texts of six GLUE tasks. Rows are written to word_table_cod
 as they come; a second call goes on where the first one stopped.
 """
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from provenance import provenance
-from rows import Rows
+from rows import Rows, options_of
 from sentence_similarity import Result, Runner, spread
 
 from keras_messi import PQConfig
@@ -75,10 +74,7 @@ def format_table(rows: Rows, trials: list[Trial], size: int) -> str:
 
 def main() -> None:
     """Run what is missing of one question, then write its page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("question", choices=["choose", "table"])
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     runner = Runner()
     rows = Rows(HERE / "word_table_codes.csv", Trial, Result)
     trials, part = CHOICES, "train"

@@ -13,6 +13,12 @@ _NAMES: dict[type, str] = {
 }
 
 
+def by_kind(dense: type, embedding: type) -> dict[type, type]:
+    """The class that replaces each kind of layer."""
+    kinds = {x: embedding for x in _NAMES}
+    return {**kinds, keras.layers.Dense: dense}
+
+
 def plain_type(layer: keras.Layer) -> type:
     """The class whose code a layer runs: its own, unless that is only a new name.
 

@@ -29,9 +29,9 @@ _CARRIED_BY_KIND: dict[type, tuple[str, ...]] = {
 }
 
 
-def stand_in(
+def replacement(
     layer: keras.Layer,
-    new_class: type,
+    classes: Mapping[type, type],
     regularizer: str,
     arguments: Mapping[str, Any],
     stored: Mapping[str, Any],
@@ -40,7 +40,7 @@ def stand_in(
 
     Args:
         layer: A Dense or Embedding layer.
-        new_class: Class of the new layer.
+        classes: Class of the new layer, by the class of the old one.
         regularizer: Argument of the new class that takes the regularizer of the matrix.
         arguments: What the new class takes beside what both have.
         stored: What the new layer loads in the place of the matrix.
@@ -48,7 +48,7 @@ def stand_in(
     old, store = layer.get_config(), dict(stored)
     carried = {key: old.get(key) for key in _CARRIED_BY_KIND[plain_type(layer)]}
     carried[regularizer] = old[f"{matrix_name(layer)}_regularizer"]
-    new = new_class(**arguments, **carried)
+    new = classes[plain_type(layer)](**arguments, **carried)
     new.build((None, matrix_shape(layer)[0]))
     if getattr(layer, "bias", None) is not None:
         store["bias"] = keras.ops.convert_to_numpy(layer.bias)

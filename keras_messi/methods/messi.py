@@ -9,38 +9,30 @@ import numpy as np
 
 from keras_messi.configs import MessiConfig, PQConfig
 from keras_messi.layers import MessiDense, MessiEmbedding
-from keras_messi.layers.kinds import plain_type
-from keras_messi.layers.replacement import stand_in
-from keras_messi.methods import messi_pq as coded_factoring
+from keras_messi.layers.kinds import by_kind
+from keras_messi.layers.replacement import replacement
+from keras_messi.methods import messi_pq
 from keras_messi.methods.bisection import bisect_maximum
 from keras_messi.methods.clustering import factorize
+from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.report import SkipReason
 
 # What num_clusters="auto" may choose, and how many it tries.
 MAX_CLUSTERS = 32
 MAX_TRIALS = 6
 
-CLASSES: dict[type, type] = {
-    keras.layers.Dense: MessiDense,
-    keras.layers.Embedding: MessiEmbedding,
-    keras.layers.ReversibleEmbedding: MessiEmbedding,
-}
+CLASSES = by_kind(MessiDense, MessiEmbedding)
 
 
-def factored(
-    layer: keras.Layer,
-    matrix: np.ndarray,
-    config: MessiConfig,
-    weights: np.ndarray | None,
-    numbers: int | None,
-) -> keras.Layer:
+def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors; `num_clusters` must not be "auto"."""
     if isinstance(config.quantization, PQConfig):
-        return coded_factoring.factored(layer, matrix, config, weights, numbers)
-    factors = factorize(matrix, config, numbers=numbers, weights=weights)
-    new = stand_in(
-        layer,
-        CLASSES[plain_type(layer)],
+        return messi_pq.factored(matrix, config)
+    _, values, weights, numbers = matrix
+    factors = factorize(values, config, numbers=numbers, weights=weights)
+    new = replacement(
+        matrix.layer,
+        CLASSES,
         "factors_regularizer",
         factors.arguments(),
         factors.stored(),
@@ -127,7 +119,7 @@ def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
     k, rank = int(config.num_clusters), config.rank_for(n, d)
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
     if isinstance(config.quantization, PQConfig):
-        return coded_factoring.stored_size(n, d, config, itemsize) + ids
+        return messi_pq.stored_size(n, d, config, itemsize) + ids
     numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
     if config.quantization is None:
         return numbers * itemsize + ids

@@ -7,34 +7,26 @@ import numpy as np
 
 from keras_messi.configs import MessiConfig, PQConfig
 from keras_messi.layers import MessiPQDense, MessiPQEmbedding
-from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.kinds import by_kind
 from keras_messi.layers.numbers.codes import pack_codes
-from keras_messi.layers.replacement import stand_in
+from keras_messi.layers.replacement import replacement
 from keras_messi.methods.clustering import Factors, code, factorize, rank_in_blocks
+from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.methods.pq import stored_size as size_of_codes
 
-CLASSES: dict[type, type] = {
-    keras.layers.Dense: MessiPQDense,
-    keras.layers.Embedding: MessiPQEmbedding,
-    keras.layers.ReversibleEmbedding: MessiPQEmbedding,
-}
+CLASSES = by_kind(MessiPQDense, MessiPQEmbedding)
 
 
-def factored(
-    layer: keras.Layer,
-    matrix: np.ndarray,
-    config: MessiConfig,
-    weights: np.ndarray | None,
-    numbers: int | None,
-) -> keras.Layer:
+def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors with codes; `num_clusters` must not be "auto"."""
     assert isinstance(config.quantization, PQConfig)
-    factors = factorize(matrix, config, numbers=numbers, weights=weights)
+    _, values, weights, numbers = matrix
+    factors = factorize(values, config, numbers=numbers, weights=weights)
     factors = in_blocks(factors, config.block_size)
     found = code_coordinates(factors, config.quantization, weights)
-    return stand_in(
-        layer,
-        CLASSES[plain_type(layer)],
+    return replacement(
+        matrix.layer,
+        CLASSES,
         "factors_regularizer",
         found.arguments(),
         found.stored(),

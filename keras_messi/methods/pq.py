@@ -9,35 +9,27 @@ import numpy as np
 from keras_messi.configs import PQConfig
 from keras_messi.layers import PQDense, PQEmbedding
 from keras_messi.layers._checks import divisors
-from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.kinds import by_kind, plain_type
 from keras_messi.layers.numbers.codes import bits_of, pack_codes
-from keras_messi.layers.replacement import stand_in
+from keras_messi.layers.replacement import replacement
 from keras_messi.methods.clustering import code
+from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.report import SkipReason
 
-CLASSES: dict[type, type] = {
-    keras.layers.Dense: PQDense,
-    keras.layers.Embedding: PQEmbedding,
-    keras.layers.ReversibleEmbedding: PQEmbedding,
-}
+CLASSES = by_kind(PQDense, PQEmbedding)
 
 
-def coded(
-    layer: keras.Layer,
-    matrix: np.ndarray,
-    config: PQConfig,
-    weights: np.ndarray | None,
-    numbers: int | None = None,
-) -> keras.Layer:
+def coded(matrix: LayerMatrix, config: PQConfig) -> keras.Layer:
     """A layer of codebooks and codes."""
+    layer, values, weights, _ = matrix
     if weights is None:
-        weights = np.ones(len(matrix))
-    rows, weights = _cut(layer, matrix, weights, config.block_size)
+        weights = np.ones(len(values))
+    rows, weights = _cut(layer, values, weights, config.block_size)
     codebooks, codes = code(rows, config, weights)
     num_codebooks, num_codewords, block_size = codebooks.shape
-    return stand_in(
+    return replacement(
         layer,
-        CLASSES[plain_type(layer)],
+        CLASSES,
         "codebooks_regularizer",
         {
             "block_size": block_size,

@@ -22,8 +22,8 @@ from keras_messi.layers.kinds import (
     plain_type,
     read_matrix,
 )
-from keras_messi.methods import messi as factoring
-from keras_messi.methods import pq as coding
+from keras_messi.methods import messi, pq
+from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.methods.rounding import multiplied_out, quantized_whole
 from keras_messi.report import SkipReason
 
@@ -110,7 +110,7 @@ def _fit(
 ) -> Compressed:
     """Compress a layer, with the bias corrected if that lowers the output error."""
     method = METHODS[type(config)]
-    new = method.new_layer(layer, matrix, config, weights, numbers)
+    new = method.new_layer(LayerMatrix(layer, matrix, weights, numbers), config)
     approximation = keras.ops.convert_to_numpy(getattr(new, matrix_name(layer)))
     found = _measured(new, matrix, approximation, calibration)
     if isinstance(calibration, InputSample) and layer.use_bias:
@@ -158,8 +158,7 @@ class Method(NamedTuple):
 
     Attributes:
         classes: Types of layers that it takes, and of the new ones.
-        new_layer: From a layer, its matrix, a config, weights of the rows of the matrix
-            or None, and the numbers to keep or None.
+        new_layer: From a `LayerMatrix` and a config.
         resolve: From a function that fits a config, a config, the shape of a matrix and
             the numbers to keep: the config without "auto", and its fit.
         reason_by_size: Why the size of a matrix is in the way, as (reason, detail).
@@ -173,14 +172,12 @@ class Method(NamedTuple):
 
 METHODS: dict[type, Method] = {
     MessiConfig: Method(
-        factoring.CLASSES,
-        factoring.factored,
-        factoring.with_best_k,
-        factoring.reason_by_size,
+        messi.CLASSES,
+        messi.factored,
+        messi.with_best_k,
+        messi.reason_by_size,
     ),
-    PQConfig: Method(
-        coding.CLASSES, coding.coded, coding.as_it_is, coding.reason_by_size
-    ),
+    PQConfig: Method(pq.CLASSES, pq.coded, pq.as_it_is, pq.reason_by_size),
 }
 
 

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from keras_messi.layers import MessiDense
@@ -110,3 +111,26 @@ BACKENDS = {
     "torch": _torch_gradients,
     "jax": _jax_gradients,
 }
+
+
+def fixture_of(*values):
+    """A fixture that is each of some values."""
+
+    def name(value):
+        return getattr(value, "__name__", str(value))
+
+    return pytest.fixture(params=values, ids=name)(lambda request: request.param)
+
+
+def assert_ids_are_treated_as_by_an_embedding(layer, matrix, token, atol):
+    """Negative ids and those out of range: the same rows, or the same error."""
+    stock = keras.layers.Embedding(*matrix.shape, weights=matrix)
+    tokens = np.array([[1, token, 2]])
+    try:
+        expected = ops.convert_to_numpy(stock(tokens))
+    except Exception as error:  # each backend has its own
+        with pytest.raises(type(error)):
+            layer(tokens)
+    else:
+        found = ops.convert_to_numpy(layer(tokens))
+        np.testing.assert_allclose(found, expected, atol=atol)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress
+from keras_messi import compress
 from keras_messi.layers import MessiEmbedding, static_lookup
 from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
@@ -17,12 +17,8 @@ import tf_keras
 from keras_messi.models.huggingface.tensorflow import layers_of
 
 pytestmark = models.FILTERS
-CONFIG = MessiConfig(rate=0.3, num_clusters=2)
-
-
-@pytest.fixture
-def small():
-    return compress(models.build("BertForMaskedLM"), CONFIG)[0]
+CONFIG = models.CONFIG
+small = models.small
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from keras_messi import MessiConfig, compress
+from keras_messi import compress
 from keras_messi.layers import MessiEmbedding
 from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
@@ -16,12 +16,8 @@ if models.MISSING or models.BACKEND != "torch":
 import torch
 
 pytestmark = models.FILTERS
-CONFIG = MessiConfig(rate=0.3, num_clusters=2)
-
-
-@pytest.fixture
-def small():
-    return compress(models.build("BertForMaskedLM"), CONFIG)[0]
+CONFIG = models.CONFIG
+small = models.small
 
 
 def logits(model):

@@ -16,21 +16,15 @@ from .factored import (
     D,
     N,
     filled_layer,
+    fixture_of,
     gradients,
     gradients_of_factors,
     random_factors,
     stored,
 )
 
-
-@pytest.fixture(params=[MessiDense, MessiEmbedding])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture(params=SPLITS, ids=str)
-def split(request):
-    return request.param
+kind = fixture_of(MessiDense, MessiEmbedding)
+split = fixture_of(*SPLITS)
 
 
 def test_call_multiplies_by_the_matrix(kind, split):

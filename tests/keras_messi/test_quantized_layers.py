@@ -18,7 +18,7 @@ from keras_messi.models.keras.sizes import count_parameters
 from tests.reference import relative_error
 
 from .factored import SPLITS as ALL_SPLITS
-from .factored import D, N, filled_layer, stored
+from .factored import D, N, filled_layer, fixture_of, stored
 
 BACKEND = keras.backend.backend()
 BITS = {"int8": 8, "int4": 4}
@@ -28,14 +28,8 @@ SPLITS = [ALL_SPLITS[0], ALL_SPLITS[3]]
 # Ranks and sizes here are tiny: most errors are far below those bounds.
 
 
-@pytest.fixture(params=[MessiDense, MessiEmbedding])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture(params=SPLITS, ids=str)
-def split(request):
-    return request.param
+kind = fixture_of(MessiDense, MessiEmbedding)
+split = fixture_of(*SPLITS)
 
 
 def quantized_layer(kind, split, mode, **arguments):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_messi import MessiConfig, compress
+
 BACKEND = keras.backend.backend()
 MISSING = None  # why there are no models, a reason to skip tests
 try:
@@ -145,3 +147,12 @@ def freeze_encoder(model):
         model.bert.encoder.trainable = False
     else:
         model.bert.encoder.requires_grad_(False)
+
+
+CONFIG = MessiConfig(rate=0.3, num_clusters=2)
+
+
+@pytest.fixture
+def small():
+    """A compressed BERT with tied logits."""
+    return compress(build("BertForMaskedLM"), CONFIG)[0]

@@ -5,9 +5,8 @@ from functools import partial
 import numpy as np
 
 from competitors import ksubspaces
-from measurements import Row
 from measurements.data import planted, scaled, word_table
-from measurements.timing import fits_in_turn, format_seconds
+from measurements.timing import fits_in_turn, row_of_times
 
 TITLE = "Whole fits with the l_1 loss (ours) against the squared loss (theirs)"
 FITS = {name: partial(ksubspaces.fit, loss=name) for name in ("l1", "squared")}
@@ -21,11 +20,6 @@ def rows(record, scale):
         name = f"losses/{data.name}"
         found = record(name, fits_in_turn, FITS, data, k, j, SEEDS)
         l1, squared = (found[loss]["seconds"] for loss in FITS)
-        yield Row(
-            f"{data.name}, k = {k}, j = {j}: l_1 against squared",
-            format_seconds(l1),
-            format_seconds(squared),
-            f"{np.median(np.divide(l1, squared)):.3g}x as long",
-            "<= 3x",
-            "<= 1.5x",
-        )
+        what = f"{data.name}, k = {k}, j = {j}: l_1 against squared"
+        ratio = float(np.median(np.divide(l1, squared)))
+        yield row_of_times(what, l1, squared, ratio, "<= 3x", "<= 1.5x")

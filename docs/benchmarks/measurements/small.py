@@ -5,9 +5,8 @@ from functools import partial
 import numpy as np
 
 from competitors import ksubspaces, sklearn_kmeans
-from measurements import Row
 from measurements.data import planted, scaled
-from measurements.timing import fits_in_turn, format_seconds
+from measurements.timing import fits_in_turn, row_of_times
 
 K, J = 8, 2
 TITLE = f"Few rows: KSubspaces with j = {J} against KMeans, k = {K}"
@@ -39,11 +38,5 @@ def rows(record, scale):
             key = f"small/{data.name}/{name}"
             found = record(key, fits_in_turn, fits, data, K, J, range(REPEATS))
             ours, theirs = (found[fit]["seconds"] for fit in fits)
-            yield Row(
-                f"{data.name}, {name}",
-                format_seconds(ours),
-                format_seconds(theirs),
-                f"{np.median(ours) / np.median(theirs):.3g}x as long",
-                floor,
-                aim,
-            )
+            ratio = float(np.median(ours) / np.median(theirs))
+            yield row_of_times(f"{data.name}, {name}", ours, theirs, ratio, floor, aim)

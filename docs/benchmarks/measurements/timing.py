@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from competitors import Clustering, energy
+from measurements import Row
 from measurements.data import Data
 
 
@@ -46,6 +47,14 @@ def format_seconds(seconds: list[float]) -> str:
     if len(seconds) > 1:
         text += f" ({min(seconds):.3g} - {max(seconds):.3g})"
     return text
+
+
+def row_of_times(
+    what: str, ours: list[float], theirs: list[float], ratio: float, *goals: str
+) -> Row:
+    """A row of the table that compares seconds; goals are the floor and the aim."""
+    times = format_seconds(ours), format_seconds(theirs)
+    return Row(what, *times, f"{ratio:.3g}x as long", *goals)
 
 
 def format_errors(errors: list[float]) -> str:
