@@ -137,6 +137,7 @@ def test_results_are_measured_once_under_the_same_code(tmp_path):
     assert calls == [1, 3]
 
 
+@pytest.mark.slow
 def test_tables_of_few_rows(tmp_path):
     names = ["small", "memory"]
     run.main([*names, "--scale", "0.0001", "--output", str(tmp_path)])
@@ -151,6 +152,7 @@ def test_tables_of_few_rows(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_tables_and_picture_of_a_part_of_the_word_table(word_table, tmp_path):
     names = ["messi", "iteration", "limit"]
     run.main([*names, "--scale", "0.005", "--output", str(tmp_path)])
@@ -172,6 +174,7 @@ def record_now(key, measure, *arguments):
     return measure(*arguments)
 
 
+@pytest.mark.slow
 def test_layers_are_timed_both_ways():
     forward, backward = itertools.islice(layers.rows(record_now, 0.001), 2)
     assert forward.what.startswith("tensorflow: look-up of 2048 Zipf ids")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keras_messi import compress
-from keras_messi.layers import MessiEmbedding, static_lookup
+from keras_messi.layers import static_lookup
+from keras_messi.layers.storage.factors import Factors
 from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
@@ -40,10 +41,11 @@ def test_all_layers_are_found_once(name):
 
 
 def test_tied_logits_never_form_the_table(small, monkeypatch):
-    monkeypatch.setattr(MessiEmbedding, "_matrix", None)
+    monkeypatch.setattr(Factors, "matrix", None)
     assert models.outputs_of(small).shape == (2, 7, 60)
 
 
+@pytest.mark.slow
 def test_fit_trains_the_factors():
     small, _ = compress(models.build("BertForSequenceClassification"), CONFIG)
     small.compile(tf_keras.optimizers.Adam(1e-3))
@@ -78,6 +80,7 @@ def test_weights_have_names_of_their_own(small, tmp_path):
     assert np.array_equal(models.outputs_of(again), models.outputs_of(small))
 
 
+@pytest.mark.slow
 def test_a_saved_model_computes_the_same(small, tmp_path):
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int64)])
     def logits(ids):

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from keras_messi import compress
-from keras_messi.layers import MessiEmbedding
+from keras_messi.layers.storage.factors import Factors
 from keras_messi.models.huggingface import SURGERY, from_pretrained
 from tests.keras_messi import transformer_models as models
 
@@ -56,7 +56,7 @@ def test_the_tied_head_follows_the_embedding(small, monkeypatch):
     assert not any("decoder" in name for name, _ in small.named_parameters())
     small.tie_weights()
     assert small.get_output_embeddings() is head
-    monkeypatch.setattr(MessiEmbedding, "_matrix", None)
+    monkeypatch.setattr(Factors, "matrix", None)
     assert logits(small).shape == (2, 7, 60)
 
 

@@ -193,6 +193,7 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 """
 
 
+@pytest.mark.slow
 def test_a_file_gives_the_same_bits_in_a_fresh_process(kind, tmp_path):
     layer, _, x, _ = filled_layer(kind)
     inputs = keras.Input(x.shape[1:], dtype=str(x.dtype))

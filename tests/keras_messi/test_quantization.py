@@ -169,6 +169,7 @@ assert "kprojclust" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_a_quantized_model(tmp_path):
     model = quantize(
         quantize(text_model(), "int8", "words"), "int4", ["head", "hidden"]

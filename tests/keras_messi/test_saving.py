@@ -68,6 +68,7 @@ def save_all(make, folder):
     np.save(folder / "y.npy", small.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 def test_reload_where_no_clustering_can_be_imported_is_bit_for_bit(tmp_path):
     folders = [tmp_path / make.__name__ for make in KINDS]
     for make, folder in zip(KINDS, folders, strict=True):
@@ -77,6 +78,7 @@ def test_reload_where_no_clustering_can_be_imported_is_bit_for_bit(tmp_path):
     assert result.stdout.split() == ["0.0"] * 4 * len(KINDS), result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", sorted({"tensorflow", "torch", "jax"} - {keras.backend.backend()})
 )
@@ -232,6 +234,7 @@ FAILING_SAVE = """
 """
 
 
+@pytest.mark.slow
 def test_the_old_file_survives_a_full_disk_an_interrupt_and_a_kill(tmp_path):
     for how in ("full", "interrupt", "kill"):
         (tmp_path / how).mkdir()

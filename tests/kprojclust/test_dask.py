@@ -220,6 +220,7 @@ def client():
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squared", "l1", "affine"])
 def test_worker_processes_find_what_is_found_in_memory(X, in_memory, client, name):
     with client.as_current(), dask.config.set(scheduler=client):
@@ -229,6 +230,7 @@ def test_worker_processes_find_what_is_found_in_memory(X, in_memory, client, nam
         assert np.array_equal(labels, model.labels_.compute())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(X, monkeypatch):
     options = {"init": np.arange(N) % 4}
     undisturbed = fit(blocks_of(X), **options)
