@@ -1,5 +1,6 @@
 """Import contracts, what the packages need, and what the docs mention."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import keras_messi
 import keras_messi.layers
+import keras_messi.training
 import kprojclust
 import kprojclust.plotting
 
@@ -36,6 +38,22 @@ def test_private_names_of_others_are_used_in_one_file(package, private, only):
         if private in path.read_text(encoding="utf-8")
     ]
     assert set(files) == {only}
+
+
+def test_every_room_is_on_the_architecture_page():
+    page = (ROOT / "docs" / "contributing" / "architecture.md").read_text("utf-8")
+    for package in ("kprojclust", "keras_messi"):
+        for path in (ROOT / package).iterdir():
+            if path.suffix == ".py" and path.stem != "__init__":
+                assert f"| `{path.name}` |" in page
+            elif (path / "__init__.py").exists():
+                assert f"| `{path.name}/` |" in page
+
+
+def test_old_names_of_modules_warn_and_lead_to_the_new_ones():
+    with pytest.warns(DeprecationWarning, match="is now `keras_messi.training`"):
+        old = importlib.import_module("keras_messi.quant_noise")
+    assert old.add_quant_noise is keras_messi.training.add_quant_noise
 
 
 def run_without(blocked, code):
