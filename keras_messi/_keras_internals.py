@@ -1,4 +1,4 @@
-"""What layers need of private Keras."""
+"""What layers and their observers need of private Keras."""
 
 import gc
 from collections.abc import Iterator
@@ -56,3 +56,9 @@ def replacing_weights(layer: keras.Layer) -> Iterator[None]:
 def set_mask(outputs: Any, mask: Any) -> None:
     """Mark the outputs of a layer as Keras does with what `compute_mask` returns."""
     backend.set_keras_mask(outputs, mask)
+
+
+def mask_of(tensor: Any) -> Any | None:
+    """What Keras marked a tensor with, as an array of bools, or None."""
+    mask = backend.get_keras_mask(tensor)
+    return None if mask is None else keras.ops.convert_to_numpy(mask)

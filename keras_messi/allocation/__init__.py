@@ -1,4 +1,4 @@
-"""Budgets shared out over matrices, and searches for the best of a few integers.
+"""The plan of a compression, and the allocation of a budget to its layers.
 
-May import `methods`; knows no model.
+May import `methods`, `models` and what these may import.
 """

@@ -63,7 +63,7 @@ def _gains_of(factors: Factors, rows: np.ndarray) -> RankGains:
     return RankGains(gains, costs, needed, rows.size)
 
 
-def allocate_numbers(offers: Mapping[str, RankGains], kept: int) -> dict[str, int]:
+def allocate_numbers(gains: Mapping[str, RankGains], kept: int) -> dict[str, int]:
     """Allocate a budget, so that the last number removes as much error everywhere.
 
     For a Lagrange multiplier, each matrix keeps the directions that remove more error
@@ -71,7 +71,7 @@ def allocate_numbers(offers: Mapping[str, RankGains], kept: int) -> dict[str, in
     smallest that the budget allows.
 
     Args:
-        offers: Gains of the matrices, by name.
+        gains: Gains of the matrices, by name.
         kept: The budget in numbers.
 
     Returns:
@@ -80,32 +80,30 @@ def allocate_numbers(offers: Mapping[str, RankGains], kept: int) -> dict[str, in
     Raises:
         ValueError: Not even one direction for each cluster can be had.
     """
-    least = {
-        name: int(np.sum(offer.costs[offer.needed])) for name, offer in offers.items()
-    }
+    least = {name: int(np.sum(one.costs[one.needed])) for name, one in gains.items()}
     if sum(least.values()) > kept:
         raise ValueError(
             "`rate` must leave one direction for each cluster: at least "
             f"{sum(least.values())} numbers. Received: a rate that leaves {kept}"
         )
-    ratios = np.concatenate([x.gains / x.costs for x in offers.values()])
+    ratios = np.concatenate([x.gains / x.costs for x in gains.values()])
     multipliers = np.unique(ratios)
     low, high = -1, len(multipliers)  # too low, and high enough
     while high - low > 1:
         middle = (low + high) // 2
-        taken = {name: _kept_at(x, multipliers[middle]) for name, x in offers.items()}
+        taken = {name: _kept_at(x, multipliers[middle]) for name, x in gains.items()}
         if sum(taken.values()) <= kept:
             high = middle
         else:
             low = middle
     if high == len(multipliers):
         return least
-    return {name: _kept_at(x, multipliers[high]) for name, x in offers.items()}
+    return {name: _kept_at(x, multipliers[high]) for name, x in gains.items()}
 
 
-def _kept_at(offer: RankGains, multiplier: float) -> int:
+def _kept_at(one: RankGains, multiplier: float) -> int:
     """Numbers that a matrix keeps for a multiplier."""
-    bought = offer.needed | (offer.gains > multiplier * offer.costs)
-    numbers = int(np.sum(offer.costs[bought]))
-    error = max(0.0, 1 - float(np.sum(offer.gains[bought])))
-    return offer.size if multiplier * (offer.size - numbers) <= error else numbers
+    bought = one.needed | (one.gains > multiplier * one.costs)
+    numbers = int(np.sum(one.costs[bought]))
+    error = max(0.0, 1 - float(np.sum(one.gains[bought])))
+    return one.size if multiplier * (one.size - numbers) <= error else numbers

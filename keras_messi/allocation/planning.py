@@ -1,4 +1,4 @@
-"""The plan of a compression: which layers, and what is found out about each."""
+"""The plan of a compression: which layers, and what is known of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Calibration: data in batches, observers of layers, and the statistics they collect.
 
-May import `models` and `layers`; knows no method.
+Knows no model, only functions that observe one, and no method.
 """
 
 from keras_messi.calibration.statistics import (

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_messi._keras_internals import mask_of
 from keras_messi.calibration.batches import Inputs, input_batches
 from keras_messi.calibration.observing import Observer, Run, is_integral
 from keras_messi.calibration.statistics import (
@@ -119,8 +120,8 @@ class _Collector:
 
     def observe(self, inputs: Any) -> None:
         """Keep what the layer is called on, unless something is wrong with it."""
-        own_mask = getattr(inputs, "_keras_mask", None)
-        mask = self.mask if own_mask is None else keras.ops.convert_to_numpy(own_mask)
+        own_mask = mask_of(inputs)
+        mask = self.mask if own_mask is None else own_mask
         values = _without_padding(keras.ops.convert_to_numpy(inputs), mask)
         problem = self.kept.problem_of(values)
         if problem is None:

@@ -15,8 +15,7 @@ _NAMES: dict[type, str] = {
 
 def by_kind(dense: type, embedding: type) -> dict[type, type]:
     """The class that replaces each kind of layer."""
-    kinds = {x: embedding for x in _NAMES}
-    return {**kinds, keras.layers.Dense: dense}
+    return {kind: dense if kind is keras.layers.Dense else embedding for kind in _NAMES}
 
 
 def plain_type(layer: keras.Layer) -> type:
