@@ -84,7 +84,7 @@ def compress(
         statistics = calibration_data
     elif calibration_data is not None:
         layers = {one.path: one.layer for one in plan.layers}
-        observe = family.surgery.observe
+        observe = family.observe
         statistics = collect_statistics(model, observe, layers, calibration_data)
     allocate(plan, statistics)
     compressed = {
@@ -128,10 +128,10 @@ def calibrate(
     >>> list(found.by_path)
     ['head']
     """
-    surgery = family_of(model).surgery
-    named_layers = selected_layers(surgery.find_layers(model), filters)
+    family = family_of(model)
+    named_layers = selected_layers(family.find_layers(model), filters)
     layers = {named.path: named.layer for named in named_layers}
-    return collect_statistics(model, surgery.observe, layers, calibration_data)
+    return collect_statistics(model, family.observe, layers, calibration_data)
 
 
 def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> ReplacedLayer:

@@ -98,12 +98,14 @@ def walk(root: Path, run, is_followed) -> list[tuple[str, str]]:
     """Rooms that an object is handed to while a function runs, with the functions.
 
     Consecutive calls within one room are one stay; so are the same stays in a row.
+    Functions that only read private attributes of Keras are no room.
     """
     stays: list[tuple[str, str]] = []
     rooms_by_file = {
         str(file): room_of(root, file)
         for package in PACKAGES
         for file in files_of(root, package)
+        if file.name != "_keras_internals.py" or "models" in file.parts
     }
 
     def observe(frame, event, argument):

@@ -58,7 +58,7 @@ def run(model: keras.Model, data: Digits, trial: Trial) -> Result:
         model, trial.configs(), groups, fine_tune, calibration_data=inputs
     )
     return Result(
-        family_of(small).surgery.stored_bytes(small),
+        family_of(small).stored_bytes(small),
         before[0],
         accuracy(small, data.x_test, data.y_test),
     )

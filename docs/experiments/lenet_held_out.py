@@ -86,7 +86,7 @@ class Comparison:
             for trial in trials
         }
         right = accuracy(model, data.x_test, data.y_test)
-        size = family_of(model).surgery.stored_bytes(model)
+        size = family_of(model).stored_bytes(model)
         command = f"{self.name}.py {asked.question} --seeds {asked.seeds}"
         text = "\n\n".join(
             [

@@ -59,7 +59,7 @@ def run(model: keras.Model, data: Digits, trial: Trial) -> Result:
     config = PQConfig(BLOCK_SIZE, trial.num_codewords, seed=trial.seed)
     small, _ = compress(trained, config, HIDDEN_LAYERS)
     return Result(
-        family_of(small).surgery.stored_bytes(small),
+        family_of(small).stored_bytes(small),
         accuracy(trained, data.x_test, data.y_test),
         accuracy(small, data.x_test, data.y_test),
     )

@@ -48,7 +48,7 @@ def run(model: keras.Model, data: Digits, trial: StoredTrial) -> StoredResult:
         parameters=numbers,
         accuracy_before=before,
         accuracy_after=accuracy(small, data.x_test, data.y_test),
-        stored_bytes=family_of(small).surgery.stored_bytes(small),
+        stored_bytes=family_of(small).stored_bytes(small),
     )
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, and write the table."""
     model = from_pretrained(minilm_folder())
     pairs = [Pairs("train", NUM_TRAINING_PAIRS), Pairs("dev")]
-    size = family_of(model).surgery.saved_size(model)
+    size = family_of(model).saved_size(model)
     before = [part.score(model) for part in pairs]
     lines = [
         "| word table removed | feed-forward | attention, positions | files, MB "
@@ -54,7 +54,7 @@ def main() -> None:
     ]
     for rate, feed_forward, others in WAYS:
         small = smaller(model, rate, feed_forward, others)
-        found = family_of(small).surgery.saved_size(small)
+        found = family_of(small).saved_size(small)
         lost = [was - x.score(small) for was, x in zip(before, pairs, strict=True)]
         lines.append(
             f"| {100 * rate:g} %, int4 | {feed_forward} | {others} | {found / 1e6:.2f} "

@@ -24,20 +24,20 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
         model: A model that `compress` takes.
         config: What to do with each layer.
     """
-    surgery = family_of(model).surgery
-    total = surgery.stored_bytes(model)
+    family = family_of(model)
+    total = family.stored_bytes(model)
     goal = f"rank={config.rank}" if config.rate is None else f"rate={config.rate:g}"
     heading = ["layer", "type", "matrix", "parameters", "bytes", "share"]
     rows = [[*heading, f"{goal}: rank", "bytes", "smaller"]]
     saved = 0
-    for named in surgery.find_layers(model):
+    for named in family.find_layers(model):
         size = stored_bytes([named.layer])
         if not size:
             continue
         then, cells = _forecast(named, size, config)
         saved += size - then
         rows.append([*_description(named, size, total), *cells])
-    parameters = f"{surgery.count_parameters(model):,}"
+    parameters = f"{family.count_parameters(model):,}"
     left = total - saved
     ends = ["", f"{left:,}", f"{total / left:.2f} x"]
     rows.append(["all", "", "", parameters, f"{total:,}", "100.0 %", *ends])

@@ -3,13 +3,16 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_messi.calibration.observing import Observer, Run
 from keras_messi.files import check_target
 from keras_messi.models import huggingface
+from keras_messi.models.huggingface import models as transformers
 from keras_messi.models.keras.folding import fold_permutations
 from keras_messi.models.keras.observing import observe_layers
 from keras_messi.models.keras.saving import load_model, save_model, saved_size
@@ -18,7 +21,6 @@ from keras_messi.models.keras.surgery import (
     Filters,
     LayersRefused,
     NamedLayer,
-    Surgery,
     find_layers,
     matches,
     replace_layers,
@@ -30,7 +32,16 @@ class Family(NamedTuple):
     """What is done with the models of one kind.
 
     Attributes:
-        surgery: How layers are found and replaced.
+        find_layers: All layers of a model with their paths, each layer once.
+        replace_layers: A copy of a model with a new layer for each of some layers
+            found; the model is left as it is. Raises `LayersRefused` if some of them
+            can't be replaced.
+        count_parameters: Numbers in the weights of a model, integers aside.
+        stored_bytes: Bytes of all weights of a model as stored on disk.
+        saved_size: Bytes of the file or files that a model is saved in.
+        observe: A context in which observers of some layers found are given what these
+            receive, and a function that runs a model on a batch of inputs; the model
+            is left as it is. See `keras_messi.calibration.observing.observe_layers`.
         fold: Spares new layers their cluster ids where the layer before can.
         load: Gives the model at a path.
         check_target: Raises an error unless a model can be written to a path.
@@ -39,7 +50,14 @@ class Family(NamedTuple):
         suffix: What the path of a model ends in.
     """
 
-    surgery: Surgery
+    find_layers: Callable[[Any], list[NamedLayer]]
+    replace_layers: Callable[[Any, Mapping[keras.Layer, keras.Layer]], Any]
+    count_parameters: Callable[[Any], int]
+    stored_bytes: Callable[[Any], int]
+    saved_size: Callable[[Any], int]
+    observe: Callable[
+        [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
+    ]
     fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
     load: Callable[[Path], Any]
     check_target: Callable[[Path, bool], Any]
@@ -60,8 +78,8 @@ def open_model(model: Any) -> tuple[Family, list[NamedLayer]]:
         ValueError: The model is not built, or can't be copied.
     """
     family = family_of(model)
-    named_layers = family.surgery.find_layers(model)
-    family.surgery.replace_layers(model, {})
+    named_layers = family.find_layers(model)
+    family.replace_layers(model, {})
     return family, named_layers
 
 
@@ -88,8 +106,8 @@ def change_layers(
     Raises:
         ValueError: The filters match no such layer, or one that can't be exchanged.
     """
-    surgery = family_of(model).surgery
-    candidates = [x for x in surgery.find_layers(model) if can_be(x.layer)]
+    family = family_of(model)
+    candidates = [x for x in family.find_layers(model) if can_be(x.layer)]
     chosen = [named for named in candidates if matches(named, filters)]
     if not chosen:
         raise ValueError(
@@ -101,7 +119,7 @@ def change_layers(
         if named.obstacle:
             raise ValueError(f"Layer {named.path} can't be changed: {named.obstacle}.")
     new_layers = {named.layer: changed(named.layer) for named in chosen}
-    return surgery.replace_layers(model, new_layers)
+    return family.replace_layers(model, new_layers)
 
 
 class Swapped(NamedTuple):
@@ -138,16 +156,16 @@ def swap_layers(
     new = {named.layer: layer for named, layer in new_layers.items()}
     refused: dict[str, str] = {}
     try:
-        small = family.surgery.replace_layers(model, new)
+        small = family.replace_layers(model, new)
     except LayersRefused as error:
         paths = {named.layer: named.path for named in new_layers}
         refused = {paths[layer]: why for layer, why in error.reasons.items()}
         taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
-        small = family.surgery.replace_layers(model, taken)
+        small = family.replace_layers(model, taken)
     small, folded = family.fold(small)
     _warn_if_not_compiled(model, small)
-    layers = {named.path: named.layer for named in family.surgery.find_layers(small)}
-    return Swapped(small, refused, folded, layers, _sizes(family.surgery, model, small))
+    layers = {named.path: named.layer for named in family.find_layers(small)}
+    return Swapped(small, refused, folded, layers, _sizes(family, model, small))
 
 
 def _warn_if_not_compiled(model: Any, small: Any) -> None:
@@ -159,11 +177,11 @@ def _warn_if_not_compiled(model: Any, small: Any) -> None:
         )
 
 
-def _sizes(surgery: Surgery, model: Any, small: Any) -> dict[str, int]:
+def _sizes(family: Family, model: Any, small: Any) -> dict[str, int]:
     measures = {
-        "parameters": surgery.count_parameters,
-        "bytes": surgery.stored_bytes,
-        "file_bytes": surgery.saved_size,
+        "parameters": family.count_parameters,
+        "bytes": family.stored_bytes,
+        "file_bytes": family.saved_size,
     }
     return {
         f"{name}_{when}": measure(one)
@@ -186,14 +204,12 @@ def _save_file(model: Any, path: Path, original: Path | None, overwrite: bool) -
 
 
 _KERAS = Family(
-    Surgery(
-        find_layers,
-        replace_layers,
-        count_parameters,
-        stored_bytes,
-        saved_size,
-        observe_layers,
-    ),
+    find_layers,
+    replace_layers,
+    count_parameters,
+    stored_bytes,
+    saved_size,
+    observe_layers,
     fold_permutations,
     load_model,
     _check_file,
@@ -201,7 +217,12 @@ _KERAS = Family(
     ".keras",
 )
 _TRANSFORMERS = Family(
-    huggingface.SURGERY,
+    transformers.find_layers,
+    transformers.replace_layers,
+    transformers.count_parameters,
+    transformers.stored_bytes,
+    transformers.saved_size,
+    transformers.observe,
     _fold_nothing,
     huggingface.from_pretrained,
     huggingface.check_target,

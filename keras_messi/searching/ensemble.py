@@ -131,7 +131,7 @@ def search(
     rates = _check_rates(config, rates)
     _check_at_least_1(max_clusters=max_clusters, max_trials=max_trials)
     family = family_of(model)
-    layers = [x for x in family.surgery.find_layers(model) if matches(x, filters)]
+    layers = [x for x in family.find_layers(model) if matches(x, filters)]
     arguments = {
         "model": _fingerprint(layers),
         "config": repr(replace(config, rate=rates[0], num_clusters=1)),

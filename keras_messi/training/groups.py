@@ -119,7 +119,7 @@ def _paths(
     model: Any, configs: Sequence[Config], groups: Sequence[Filters]
 ) -> list[list[str]]:
     """Paths of the layers to compress in each group, of which none is in two."""
-    layers, found = family_of(model).surgery.find_layers(model), []
+    layers, found = family_of(model).find_layers(model), []
     group_of: dict[str, int] = {}
     for i, (config, filters) in enumerate(zip(configs, groups, strict=True)):
         paths = [x.path for x in make_plan(layers, config, filters).layers]

@@ -65,10 +65,10 @@ def test_tied_logits_are_no_look_ups_and_padding_is_not_counted(backbone):
     task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
     data = inputs(**MASKED)
     data["padding_mask"][1, 4:] = 0
-    surgery = family_of(task).surgery
-    places = [x for x in surgery.find_layers(task) if "token_emb" in x.path]
+    family = family_of(task)
+    places = [x for x in family.find_layers(task) if "token_emb" in x.path]
     [found] = collect_statistics(
-        task, surgery.observe, {x.path: x.layer for x in places}, data
+        task, family.observe, {x.path: x.layer for x in places}, data
     ).by_path.values()
     expected = np.bincount(
         data["token_ids"][data["padding_mask"] == 1], minlength=30522

@@ -73,7 +73,7 @@ def test_layers_of_keras_are_replaced_by_quantized_ones(mode, tmp_path):
     stock = model.get_layer("stock")
     new = copy_layer(stock)
     new.quantize(mode)
-    small = family_of(model).surgery.replace_layers(model, {stock: new})
+    small = family_of(model).replace_layers(model, {stock: new})
     assert count_parameters(small) == count_parameters(model)
     assert stored_bytes([small.get_layer("stock")]) < stored_bytes([stock])
     save_model(small, tmp_path / "model.keras")
@@ -204,9 +204,9 @@ def test_all_kinds_of_models_are_quantized_saved_and_back(build, tmp_path):
 
 
 def test_the_file_shrinks_by_the_bytes(mode, tmp_path):
-    surgery = family_of(text_model()).surgery
+    family = family_of(text_model())
     model = keras.Sequential([keras.Input((400,)), MessiDense(300, 3, 41)])
     small = quantize(model, mode)
-    saved = surgery.stored_bytes(model) - surgery.stored_bytes(small)
-    shrunk = surgery.saved_size(model) - surgery.saved_size(small)
+    saved = family.stored_bytes(model) - family.stored_bytes(small)
+    shrunk = family.saved_size(model) - family.saved_size(small)
     assert abs(shrunk - saved) < 8192  # scales have a place of their own in the file

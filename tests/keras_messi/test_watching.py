@@ -13,10 +13,10 @@ from tests.keras_messi import models
 
 
 def calibrated(model, data, **options):
-    surgery = family_of(model).surgery
-    places = surgery.find_layers(model)
+    family = family_of(model)
+    places = family.find_layers(model)
     return collect_statistics(
-        model, surgery.observe, {x.path: x.layer for x in places}, data, **options
+        model, family.observe, {x.path: x.layer for x in places}, data, **options
     ).by_path
 
 
@@ -102,11 +102,11 @@ def test_what_no_batch_reaches_is_missing():
 
 def test_only_places_that_are_given_are_watched():
     model = models.siamese()
-    surgery = family_of(model).surgery
-    places = [x for x in surgery.find_layers(model) if x.path == "shared"]
+    family = family_of(model)
+    places = [x for x in family.find_layers(model) if x.path == "shared"]
     found = collect_statistics(
         model,
-        surgery.observe,
+        family.observe,
         {x.path: x.layer for x in places},
         models.inputs_of(model, 70),
     ).by_path
@@ -207,7 +207,7 @@ def test_data_that_does_not_fit_is_named_and_the_model_unchanged(make, data, mes
     with pytest.raises(ValueError, match="(?s)^`calibration_data` .*" + message):
         calibrated(model, data)
     models.assert_unchanged(model, before)
-    for place in family_of(model).surgery.find_layers(model):
+    for place in family_of(model).find_layers(model):
         assert "call" not in vars(place.layer)
 
 

@@ -22,7 +22,7 @@ class BlockNoise(keras.layers.Wrapper):
     Subclasses say by what.
     """
 
-    # What surgery says of the layer inside, which must not be exchanged on its own.
+    # The obstacle of the layer inside, which must not be exchanged on its own.
     keeps_layers = "its noise must be removed first"
 
     def __init__(

@@ -3,10 +3,9 @@
 from keras_messi.models.huggingface.files import check_target, save
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.loading import from_pretrained
-from keras_messi.models.huggingface.models import SURGERY, CompressedModel
+from keras_messi.models.huggingface.models import CompressedModel
 
 __all__ = [
-    "SURGERY",
     "CompressedModel",
     "adapter_for",
     "check_target",

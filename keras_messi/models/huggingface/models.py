@@ -16,7 +16,7 @@ from keras_messi.layers import sizes
 from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.proxies import path_of
-from keras_messi.models.keras.surgery import NamedLayer, Surgery
+from keras_messi.models.keras.surgery import NamedLayer
 
 _OWN = __name__.partition(".")[0]
 
@@ -277,8 +277,3 @@ def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:
 
 def _adapter_of(model: Any) -> ModuleType:
     return adapter_for(framework_of(model))
-
-
-SURGERY = Surgery(
-    find_layers, replace_layers, count_parameters, stored_bytes, saved_size, observe
-)

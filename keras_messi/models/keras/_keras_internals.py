@@ -12,6 +12,8 @@ from keras.src.ops.function import map_graph
 from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.utils.tracking import DotNotTrackScope
 
+from keras_messi._keras_internals import own_weights
+
 # Attributes of a compiled model that Keras saves beside its layers.
 _TRAINING_STATE = ("optimizer", "_loss_tracker", "_compile_metrics", "_compile_loss")
 
@@ -73,11 +75,6 @@ def attributes(layer: keras.Layer) -> dict[str, Any]:
         for name, value in {**vars(layer), **modules}.items()
         if name not in _BOOKS and not name.startswith("_self_")
     }
-
-
-def own_weights(layer: keras.Layer) -> list[keras.Variable]:
-    """Weights of a layer itself, without those of its layers."""
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:

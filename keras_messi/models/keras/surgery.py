@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_messi.calibration.observing import Observer, Run
+from keras_messi._keras_internals import own_weights
 from keras_messi.models.keras._keras_internals import (
     direct_layers,
     is_plain_graph,
-    own_weights,
     trace,
 )
 from keras_messi.models.keras.altered import (
@@ -40,32 +38,6 @@ class LayersRefused(ValueError):
     def __init__(self, reasons: Mapping[keras.Layer, str]) -> None:
         super().__init__(", ".join(f"{x.name}: {why}" for x, why in reasons.items()))
         self.reasons = reasons
-
-
-class Surgery(NamedTuple):
-    """How models of one family are opened, changed and measured.
-
-    Attributes:
-        find_layers: All named_layers of a model, each layer once.
-        replace_layers: A copy of a model with a new layer for each of some layers
-            found; the model is left as it is. Raises `LayersRefused` if some of them
-            can't be replaced.
-        count_parameters: Numbers in the weights of a model, integers aside.
-        stored_bytes: Bytes of all weights of a model as stored on disk.
-        saved_size: Bytes of the file or files that a model is saved in.
-        observe: A context in which observers of some layers found are given what these
-            receive, and a function that runs a model on a batch of inputs; the model
-            is left as it is. See `keras_messi.calibration.observing.observe_layers`.
-    """
-
-    find_layers: Callable[[Any], list[NamedLayer]]
-    replace_layers: Callable[[Any, Mapping[keras.Layer, keras.Layer]], Any]
-    count_parameters: Callable[[Any], int]
-    stored_bytes: Callable[[Any], int]
-    saved_size: Callable[[Any], int]
-    observe: Callable[
-        [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
-    ]
 
 
 def find_layers(model: keras.Model) -> list[NamedLayer]:
