@@ -1,8 +1,10 @@
 """Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from keras_messi.allocation.planning import (
@@ -11,14 +13,23 @@ from keras_messi.allocation.planning import (
     make_plan,
     selected_layers,
 )
+from keras_messi.calibration.batches import padding_mask
 from keras_messi.calibration.observers import collect_statistics
+from keras_messi.calibration.outputs import float_outputs, output_change
 from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.configs import Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.registry import Compressed, compress_layer
-from keras_messi.models.adapter import family_of, open_model, swap_layers
+from keras_messi.models.adapter import Family, family_of, open_model, swap_layers
 from keras_messi.models.keras.surgery import Filters
 from keras_messi.report import CompressionReport, ReplacedLayer, SkipReason
+
+# Squared change of the outputs, over their spread, above which there is a warning.
+LARGE_CHANGE = 0.3
+_ADVICE = (
+    ". Fine-tune it, remove less, give `calibration_data`, or leave layers out by "
+    "`filters`."
+)
 
 
 def compress(
@@ -55,7 +66,9 @@ def compress(
     Returns:
         The new model, of the same class, and a `CompressionReport`. If the model was
         compiled, so is the new one, with a fresh optimizer; if its class has a
-        `compile()` of its own, a warning says that it must be compiled again.
+        `compile()` of its own, a warning says that it must be compiled again. Another
+        one says that the outputs change much: on calibration data, or on random inputs,
+        by more than .3 of their spread, both squared.
 
     Raises:
         ValueError: The model is not built or can't be copied, the filters match no
@@ -88,7 +101,9 @@ def compress(
         statistics = collect_statistics(model, observe, layers, calibration_data)
     allocate(plan, statistics)
     compressed = {
-        one.named: compress_layer(one.layer, config, one.statistics, one.numbers)
+        one.named: compress_layer(
+            one.layer, config, one.statistics, one.numbers, one.weights
+        )
         for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
     }
     new_layers = {named: found.layer for named, found in compressed.items()}
@@ -98,8 +113,34 @@ def compress(
         _describe(one, swapped.layers[one.path], compressed[one.named])
         for one in plan.layers
     ]
-    report = CompressionReport(replaced, plan.skipped, swapped.folded, **swapped.sizes)
+    change = _output_change(family, model, swapped.model, statistics)
+    report = CompressionReport(
+        replaced, plan.skipped, swapped.folded, **swapped.sizes, output_change=change
+    )
+    if change is not None and change > LARGE_CHANGE:
+        warnings.warn(report.change_as_text() + _ADVICE, stacklevel=2)
     return swapped.model, report
+
+
+def _output_change(
+    family: Family, model: Any, small: Any, statistics: CalibrationStatistics | None
+) -> float | None:
+    """Change of the outputs on calibration data, or on random inputs if they fit."""
+    if statistics is not None and statistics.outputs is not None:
+        inputs, before = statistics.inputs, statistics.outputs
+        return output_change(before, outputs_of(family, small, inputs))
+    try:
+        inputs = family.random_inputs(model)
+        before, after = (outputs_of(family, x, inputs) for x in (model, small))
+    except Exception:  # the code of any model may refuse what is random
+        return None
+    return output_change(before, after)
+
+
+def outputs_of(family: Family, model: Any, inputs: Any) -> list[np.ndarray]:
+    """All floats that a model returns for a batch of inputs, without padding."""
+    with family.observe(model, {}) as run:
+        return float_outputs(run(inputs), padding_mask(inputs))
 
 
 def calibrate(

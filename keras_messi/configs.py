@@ -23,10 +23,13 @@ class MessiConfig:
         ranks: "budget" gives each subspace of a layer its own dimension, so that
             the numbers kept leave the least error. "uniform" gives all of them the
             dimension `floor((1 - rate) d n / (n + num_clusters d))`, as in the paper.
-        scope: "layer" removes the share from every layer, "model" from all chosen
-            layers together, so that the last number kept does as much for every one;
-            where all numbers are worth it, a layer is left whole. It takes
-            `ranks="budget"`.
+        scope: What the rate is a share of. "layer" removes it from every layer that the
+            filters of `compress` match. "model" removes it from these layers together,
+            so that the last number kept does as much for every one; where all numbers
+            are worth it, a layer is left whole. It takes `ranks="budget"`. "auto" does
+            the same with the layers that the filters match; without filters, only with
+            those that hold much and lose little: the large tables of a model, or, if
+            tables are not much of it, its large Dense layers but for the last one.
         quantization: "int8" or "int4" stores the factors as such integers. A `PQConfig`
             stores the coordinates as codes, with one codebook or "all", and leaves the
             bases. A rate then is what is removed before there are codes, ranks become
@@ -52,7 +55,7 @@ class MessiConfig:
     num_clusters: int | str = 5
     rank: int | None = None
     ranks: str = "budget"
-    scope: str = "layer"
+    scope: str = "auto"
     quantization: "str | PQConfig | None" = None
     loss: Any = "squared"
     clustering: str = "subspaces"
@@ -71,7 +74,7 @@ class MessiConfig:
         if self.num_clusters != "auto":
             _check_integer("num_clusters", self.num_clusters, least=1, other='"auto"')
         _check_choice("ranks", self.ranks, "budget", "uniform")
-        _check_choice("scope", self.scope, "layer", "model")
+        _check_choice("scope", self.scope, "auto", "layer", "model")
         if isinstance(self.quantization, PQConfig):
             self._check_blocks(self.quantization)
         else:
@@ -186,7 +189,61 @@ class PQConfig:
         return num_blocks if self.num_codebooks == "all" else int(self.num_codebooks)
 
 
-Config = MessiConfig | PQConfig
+@dataclass(frozen=True)
+class RoundingConfig:
+    """Keep all numbers of a matrix, each in a few bits (rounding, quantization).
+
+    With calibration data, the errors of a Dense layer are made up for by the weights
+    that are rounded after (GPTQ).
+
+    Args:
+        bits: 1 to 8: bits of a number.
+        block_size: Numbers that share a scale: consecutive weights of a unit, or
+            numbers of a row of a table. None for one scale a unit or row.
+        levels: `"uniform"`, or `"normal"` for levels of least squared error for normal
+            numbers, up to 4 bits. None stands for "normal" up to 3 bits.
+        rotate: Whether to turn units and rows at random first, so that their numbers
+            are about normal. Then there is nothing to make up for errors.
+        seed: Seed of the rotation.
+
+    Example:
+
+    >>> from keras_messi import RoundingConfig
+    >>> RoundingConfig(bits=3).spacing
+    'normal'
+
+    Reference:
+        - [Frantar et al., 2023](https://arxiv.org/abs/2210.17323)
+        - [Dettmers et al., 2023](https://arxiv.org/abs/2305.14314), Section 3, for
+          levels of normal numbers.
+    """
+
+    bits: int = 4
+    block_size: int | None = 128
+    levels: str | None = None
+    rotate: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_integer("bits", self.bits, least=1)
+        if self.block_size is not None:
+            _check_integer("block_size", self.block_size, least=1)
+        _check_choice("levels", self.levels, None, "uniform", "normal")
+        most = {"uniform": 8, "normal": 4}[self.spacing]
+        if self.bits > most:
+            raise ValueError(
+                f"`bits` must not exceed {most} with levels={self.spacing!r}. "
+                f"Received: bits={self.bits}"
+            )
+        _check_integer("seed", self.seed, least=0)
+
+    @property
+    def spacing(self) -> str:
+        """The levels, where `levels` is None as well."""
+        return self.levels or ("normal" if self.bits <= 3 else "uniform")
+
+
+Config = MessiConfig | PQConfig | RoundingConfig
 
 
 def _check_choice(name: str, value: Any, *choices: Any) -> None:

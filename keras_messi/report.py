@@ -9,6 +9,7 @@ class SkipReason:
     """Why a layer was left as it is."""
 
     FILTERED_OUT = "filtered out"
+    LEFT_ALONE = "left alone"
     NOT_SUPPORTED = "not supported"
     REFUSED = "can't be replaced"
     CONSTRAINED = "has a constraint"
@@ -108,6 +109,9 @@ class CompressionReport:
         bytes_after: The same of the new model, cluster ids included.
         file_bytes_before: Size of the `.keras` file of the model, without optimizer.
         file_bytes_after: The same of the new model: what `save_model` will write.
+        output_change: Squared change of the outputs of the model over their spread, on
+            the first batch of calibration data or else on random inputs; None if the
+            model can't be run on these.
     """
 
     replaced: list[ReplacedLayer]
@@ -119,6 +123,7 @@ class CompressionReport:
     bytes_after: int
     file_bytes_before: int
     file_bytes_after: int
+    output_change: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain Python objects."""
@@ -138,6 +143,13 @@ class CompressionReport:
         facts["folded"] = [FoldedLayer(**layer) for layer in facts["folded"]]
         return cls(**facts)
 
+    def change_as_text(self) -> str:
+        """What `output_change` says."""
+        return (
+            f"The outputs of the new model differ by {self.output_change:.3f} of their "
+            "spread, both squared"
+        )
+
     def __str__(self) -> str:
         parts = [_replaced_table(self.replaced)]
         if any(layer.output_error is not None for layer in self.replaced):
@@ -152,7 +164,10 @@ class CompressionReport:
             _total("bytes of weights", self.bytes_before, self.bytes_after),
             _total("bytes of the file", self.file_bytes_before, self.file_bytes_after),
         ]
-        return "\n\n".join([*parts, format_table(totals)])
+        parts.append(format_table(totals))
+        if self.output_change is not None:
+            parts.append(self.change_as_text() + ".")
+        return "\n\n".join(parts)
 
 
 def format_table(rows: list[list[str]]) -> str:

@@ -16,8 +16,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "SVD": {"ranks": "uniform"},
     "k-means": {"ranks": "uniform", "clustering": "k-means"},
     "MESSI": {"ranks": "uniform"},
-    "ours": {"ranks": "budget"},
-    "ours, calibrated": {"ranks": "budget"},
+    "ours": {"ranks": "budget", "scope": "layer"},
+    "ours, calibrated": {"ranks": "budget", "scope": "layer"},
     "ours, shared": {"ranks": "budget", "scope": "model"},
 }
 # Training images that calibrated methods look at.

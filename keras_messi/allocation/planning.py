@@ -1,5 +1,6 @@
 """The plan of a compression: which layers, and what is known of each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +11,20 @@ from keras_messi.allocation.budget import allocate_numbers, rank_gains
 from keras_messi.calibration.statistics import (
     Calibration,
     CalibrationStatistics,
+    vocabulary_weights,
     weights_of_rows,
 )
 from keras_messi.configs import Config, MessiConfig
-from keras_messi.layers.kinds import matrix_shape, read_matrix
+from keras_messi.layers.kinds import is_table, matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.keras.surgery import Filters, NamedLayer, matches
 from keras_messi.report import SkippedLayer, SkipReason
+
+# Shares of all numbers that can be compressed: a matrix with fewer is small, and tables
+# with more are much of a model.
+SMALL = 0.02
+MUCH = 0.1
 
 
 @dataclass
@@ -40,6 +47,13 @@ class PlannedLayer:
     def path(self) -> str:
         """Path of the layer in its model."""
         return self.named.path
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """How much the squared error of each row counts, if anything is known of it."""
+        if self.statistics is not None:
+            return weights_of_rows(self.statistics)
+        return vocabulary_weights(self.shape[0]) if self.named.is_vocabulary else None
 
     @property
     def layer(self) -> Any:
@@ -97,7 +111,27 @@ def make_plan(layers: Sequence[NamedLayer], config: Config, filters: Filters) ->
         ValueError: The filters match no layer, none that can be compressed, or one
             whose weights are not finite.
     """
-    plan, selected = Plan(config), selected_layers(layers, filters)
+    plan, reasons = Plan(config), reasons_to_skip(layers, config, filters)
+    for named in layers:
+        if named.path not in reasons:
+            plan.layers.append(PlannedLayer(named, matrix_shape(named.layer)))
+        elif stored_bytes([named.layer]):
+            plan.skipped.append(_skipped(named, *reasons[named.path]))
+    plan.skip({})
+    return plan
+
+
+def reasons_to_skip(
+    layers: Sequence[NamedLayer], config: Config, filters: Filters
+) -> dict[str, tuple[str, str]]:
+    """Reason and detail by path for the layers that are left as they are.
+
+    Args:
+        layers: All layers of a model.
+        config: What to do with each layer.
+        filters: Which layers, as for `compress`.
+    """
+    selected, reasons, rest = selected_layers(layers, filters), {}, []
     for named in layers:
         reason = (
             _reason_to_skip(named, config)
@@ -105,11 +139,25 @@ def make_plan(layers: Sequence[NamedLayer], config: Config, filters: Filters) ->
             else (SkipReason.FILTERED_OUT, "")
         )
         if reason is None:
-            plan.layers.append(PlannedLayer(named, matrix_shape(named.layer)))
-        elif stored_bytes([named.layer]):
-            plan.skipped.append(_skipped(named, *reason))
-    plan.skip({})
-    return plan
+            rest.append(named)
+        else:
+            reasons[named.path] = reason
+    if filters is None and isinstance(config, MessiConfig) and config.scope == "auto":
+        detail = '`scope="layer"` or `filters` take it'
+        alone = _left_alone(rest)
+        reasons |= {x.path: (SkipReason.LEFT_ALONE, detail) for x in alone}
+    return reasons
+
+
+def _left_alone(layers: Sequence[NamedLayer]) -> list[NamedLayer]:
+    """Which layers to leave alone where nobody said which to compress."""
+    sizes = {named: math.prod(matrix_shape(named.layer)) for named in layers}
+    total = sum(sizes.values())
+    large = [named for named, size in sizes.items() if size >= SMALL * total]
+    chosen = [named for named in large if is_table(named.layer)]
+    if sum(sizes[named] for named in chosen) < MUCH * total:
+        chosen = [x for x in large if not (x.is_last or is_table(x.layer))]
+    return [named for named in layers if chosen and named not in chosen]
 
 
 def selected_layers(layers: Sequence[NamedLayer], filters: Filters) -> list[NamedLayer]:
@@ -156,12 +204,13 @@ def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
     config = plan.config
     if statistics is not None:
         _add_statistics(plan, statistics)
-    if not isinstance(config, MessiConfig) or config.scope == "layer":
+    if not isinstance(config, MessiConfig):
+        return
+    if not _shares_a_budget(config, len(plan.layers)):
         return
     gains, size = {}, 0
     for one in plan.layers:
-        weights = None if one.statistics is None else weights_of_rows(one.statistics)
-        gains[one.path] = rank_gains(one.read_matrix(), config, weights)
+        gains[one.path] = rank_gains(one.read_matrix(), config, one.weights)
         size += gains[one.path].size
     numbers = allocate_numbers(gains, config.numbers_for(size))
     for one in plan.layers:
@@ -169,6 +218,12 @@ def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
     if not isinstance(config.quantization, str):
         whole = [path for path, own in numbers.items() if own == gains[path].size]
         plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
+
+
+def _shares_a_budget(config: MessiConfig, num_layers: int) -> bool:
+    if config.scope == "auto":
+        return num_layers > 1 and not config.is_uniform
+    return config.scope == "model"
 
 
 def _add_statistics(plan: Plan, statistics: CalibrationStatistics) -> None:

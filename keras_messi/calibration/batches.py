@@ -10,6 +10,9 @@ import numpy as np
 # Arrays, or a list, tuple or dict of such: what a model is called on.
 Inputs = Any
 
+# Entries of a batch that say which positions are no padding.
+_MASKS = ("attention_mask", "padding_mask")
+
 
 def input_batches(
     data: Any, name: str = "calibration_data", batch_size: int = 64
@@ -136,3 +139,20 @@ def _num_rows(batch: Inputs, name: str) -> int:
 
 def _kind(data: Any) -> str:
     return type(data).__name__
+
+
+def padding_mask(batch: Inputs) -> np.ndarray | None:
+    """Which positions of a batch are no padding, bools of shape (batch, positions)."""
+    if isinstance(batch, dict):
+        for name in _MASKS:
+            if name in batch and batch[name].ndim == 2:
+                return batch[name] != 0
+    return None
+
+
+def without_padding(values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Values of shape (batch, positions, ...) where a mask is set, others as given."""
+    if mask is None or values.shape[:2] not in (mask.shape, (1, mask.shape[1])):
+        return values
+    # Ids of positions may be given once for the whole batch.
+    return np.broadcast_to(values, (*mask.shape, *values.shape[2:]))[mask]

@@ -8,8 +8,14 @@ import keras
 import numpy as np
 
 from keras_messi._keras_internals import mask_of
-from keras_messi.calibration.batches import Inputs, input_batches
+from keras_messi.calibration.batches import (
+    Inputs,
+    input_batches,
+    padding_mask,
+    without_padding,
+)
 from keras_messi.calibration.observing import Observer, Run, is_integral
+from keras_messi.calibration.outputs import float_outputs
 from keras_messi.calibration.statistics import (
     CalibrationStatistics,
     InputSample,
@@ -20,9 +26,6 @@ from keras_messi.calibration.statistics import (
 Observe = Callable[[Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]]
 
 NUM_SAMPLES = 4096
-
-# Entries of a batch that say which positions are no padding.
-_MASKS = ("attention_mask", "padding_mask")
 
 
 def collect_statistics(
@@ -60,21 +63,26 @@ def collect_statistics(
         elif isinstance(layer, keras.layers.Dense):
             collectors[layer] = _Collector(path, _Reservoir(num_samples, seed))
     observers = {layer: x.observe for layer, x in collectors.items()}
+    first = outputs = None
     with observe(model, observers) as run:
         for batch in input_batches(calibration_data):
-            mask = _padding_mask(batch)
+            mask = padding_mask(batch)
             for collector in collectors.values():
                 collector.mask = mask
-            _run(run, batch, list(collectors.values()))
+            found = _run(run, batch, list(collectors.values()))
+            if outputs is None:
+                first, outputs = batch, float_outputs(found, mask)
     results = {x.path: x.kept.result() for x in collectors.values()}
     return CalibrationStatistics(
-        {path: result for path, result in results.items() if result is not None}
+        {path: result for path, result in results.items() if result is not None},
+        first,
+        outputs,
     )
 
 
-def _run(run: Run, batch: Inputs, collectors: list["_Collector"]) -> None:
+def _run(run: Run, batch: Inputs, collectors: list["_Collector"]) -> Any:
     try:
-        run(batch)
+        outputs = run(batch)
     except Exception as error:  # the code of any model may raise anything
         _raise_problem(collectors, error)
         shapes = keras.tree.map_structure(lambda x: (x.shape, str(x.dtype)), batch)
@@ -83,6 +91,7 @@ def _run(run: Run, batch: Inputs, collectors: list["_Collector"]) -> None:
             f"which it raised {type(error).__name__}: {error}"
         ) from error
     _raise_problem(collectors, None)
+    return outputs
 
 
 def _raise_problem(collectors: list["_Collector"], error: Exception | None) -> None:
@@ -90,23 +99,6 @@ def _raise_problem(collectors: list["_Collector"], error: Exception | None) -> N
     for collector in collectors:
         if collector.problem:
             raise ValueError(collector.problem) from error
-
-
-def _padding_mask(batch: Inputs) -> np.ndarray | None:
-    """Which positions of a batch are no padding, bools of shape (batch, positions)."""
-    if isinstance(batch, dict):
-        for name in _MASKS:
-            if name in batch and batch[name].ndim == 2:
-                return batch[name] != 0
-    return None
-
-
-def _without_padding(values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Values of shape (batch, positions, ...) where a mask is set, others as given."""
-    if mask is None or values.shape[:2] not in (mask.shape, (1, mask.shape[1])):
-        return values
-    # Ids of positions may be given once for the whole batch.
-    return np.broadcast_to(values, (*mask.shape, *values.shape[2:]))[mask]
 
 
 class _Collector:
@@ -122,7 +114,7 @@ class _Collector:
         """Keep what the layer is called on, unless something is wrong with it."""
         own_mask = mask_of(inputs)
         mask = self.mask if own_mask is None else own_mask
-        values = _without_padding(keras.ops.convert_to_numpy(inputs), mask)
+        values = without_padding(keras.ops.convert_to_numpy(inputs), mask)
         problem = self.kept.problem_of(values)
         if problem is None:
             self.kept.add(values)

@@ -10,8 +10,8 @@ import numpy as np
 
 # Is given the inputs of a layer, as a tensor of the backend with values.
 Observer = Callable[[Any], None]
-# Runs a model on a batch.
-Run = Callable[[Any], None]
+# Runs a model on a batch, and returns its outputs.
+Run = Callable[[Any], Any]
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Calibration statistics of layers, and what is computed from them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 DAMPING = 0.3
+# Entries at the beginning of a vocabulary that are no words: unused ones, letters.
+_SPECIAL = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +52,13 @@ class CalibrationStatistics:
     Attributes:
         by_path: `TokenCounts` of an Embedding and `InputSample` of a Dense layer, by
             the path of the layer. Layers that no batch reached are missing.
+        inputs: The first batch of inputs of the model, if they are known.
+        outputs: All floats that the model returns for these, without padding.
     """
 
     by_path: dict[str, Calibration]
+    inputs: Any = None
+    outputs: list[np.ndarray] | None = None
 
 
 def row_weights(counts: np.ndarray, damping: float = DAMPING) -> np.ndarray:
@@ -67,6 +74,21 @@ def row_weights(counts: np.ndarray, damping: float = DAMPING) -> np.ndarray:
         Float64 array of shape `(input_dim,)`.
     """
     weights = np.power(1.0 + counts, damping)
+    return weights / weights.mean()
+
+
+def vocabulary_weights(n: int) -> np.ndarray:
+    """Weights of the rows of a vocabulary in the order of frequency, by Zipf's law.
+
+    That is the order of what tokenizers learn from text: word pieces, byte pairs.
+
+    Args:
+        n: Rows of the table.
+
+    Returns:
+        Float64 array of shape `(n,)`.
+    """
+    weights = 1 / (np.arange(n) + _SPECIAL)
     return weights / weights.mean()
 
 
@@ -94,6 +116,18 @@ def weights_of_rows(calibration: Calibration) -> np.ndarray:
 def input_spread(sample: InputSample) -> np.ndarray:
     """Standard deviation of each input, float64 of shape `(inputs,)`."""
     return sample.rows.std(axis=0, dtype=np.float64)
+
+
+def second_moment(sample: InputSample, *, centred: bool) -> np.ndarray:
+    """Mean of x'x over the inputs x, or of their deviations from the mean.
+
+    Returns:
+        Float32 array of shape `(inputs, inputs)`.
+    """
+    rows = sample.rows
+    if centred:
+        rows = rows - input_mean(sample).astype(np.float32)
+    return rows.T @ rows / len(rows)
 
 
 def output_error(

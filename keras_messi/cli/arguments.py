@@ -50,10 +50,10 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
     )
     compress.add_argument(
         "--scope",
-        choices=["layer", "model"],
-        default="layer",
+        choices=["auto", "layer", "model"],
+        default="auto",
         help="remove the share from every layer, or from all of them together, where "
-        "it does the least harm (default: %(default)s)",
+        "it does the least harm; auto: of the large ones only (default: %(default)s)",
     )
     compress.add_argument(
         "--quantization",

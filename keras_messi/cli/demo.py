@@ -147,7 +147,7 @@ def run_trial(
 ) -> tuple[Trial, keras.Model, CompressionReport]:
     """Compress the hidden layers, distill, and measure before and after."""
     keras.utils.set_random_seed(seed)
-    config = MessiConfig(rate=rate, num_clusters=num_clusters, seed=seed)
+    config = MessiConfig(rate=rate, num_clusters=num_clusters, scope="layer", seed=seed)
     small, report = compress(model, config, filters=HIDDEN_LAYERS)
     before = accuracy(small, data.x_test, data.y_test)
     distill(small, model, data, epochs)

@@ -4,11 +4,11 @@ from typing import Any
 
 import keras
 
+from keras_messi.allocation.planning import reasons_to_skip
 from keras_messi.configs import MessiConfig
 from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.messi import stored_size
-from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.adapter import family_of
 from keras_messi.models.keras.surgery import NamedLayer
 from keras_messi.report import format_table
@@ -29,12 +29,13 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
     goal = f"rank={config.rank}" if config.rate is None else f"rate={config.rate:g}"
     heading = ["layer", "type", "matrix", "parameters", "bytes", "share"]
     rows = [[*heading, f"{goal}: rank", "bytes", "smaller"]]
-    saved = 0
-    for named in family.find_layers(model):
+    saved, layers = 0, family.find_layers(model)
+    reasons = reasons_to_skip(layers, config, None)
+    for named in layers:
         size = stored_bytes([named.layer])
         if not size:
             continue
-        then, cells = _forecast(named, size, config)
+        then, cells = _forecast(named, size, config, reasons.get(named.path))
         saved += size - then
         rows.append([*_description(named, size, total), *cells])
     parameters = f"{family.count_parameters(model):,}"
@@ -59,7 +60,7 @@ def _description(named: NamedLayer, size: int, total: int) -> list[str]:
 
 
 def _forecast(
-    named: NamedLayer, size: int, config: MessiConfig
+    named: NamedLayer, size: int, config: MessiConfig, reason: tuple[str, str] | None
 ) -> tuple[int, list[str]]:
     """Bytes of a layer after compression, and what the table says of it."""
     layer: keras.Layer = named.layer
@@ -67,7 +68,6 @@ def _forecast(
         return size, ["-", "-", ""]
     if named.obstacle:
         return size, ["-", "-", named.obstacle]
-    reason = reason_to_skip(layer, config)
     if reason:
         return size, ["-", "-", reason[0]]
     matrix = read_matrix(layer)

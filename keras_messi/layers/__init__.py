@@ -4,8 +4,13 @@
 `numbers` how its numbers are. Keras only: layers may import `_keras_internals`.
 """
 
-from keras_messi.layers.dense import MessiDense, MessiPQDense, PQDense
-from keras_messi.layers.embedding import MessiEmbedding, MessiPQEmbedding, PQEmbedding
+from keras_messi.layers.dense import MessiDense, MessiPQDense, PQDense, RoundedDense
+from keras_messi.layers.embedding import (
+    MessiEmbedding,
+    MessiPQEmbedding,
+    PQEmbedding,
+    RoundedEmbedding,
+)
 from keras_messi.layers.noise.codeword_noise import CodewordNoise
 from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
@@ -19,5 +24,7 @@ __all__ = [
     "PQDense",
     "PQEmbedding",
     "QuantNoise",
+    "RoundedDense",
+    "RoundedEmbedding",
     "static_lookup",
 ]

@@ -11,6 +11,7 @@ from keras_messi.layers.storage.base import Storage
 from keras_messi.layers.storage.codebooks import Codebooks
 from keras_messi.layers.storage.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.storage.rounded import Rounded
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -327,5 +328,66 @@ class MessiPQDense(MessiDense):
             block_size=block_size,
             num_codewords=num_codewords,
             num_codebooks=num_codebooks,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class RoundedDense(StoredDense):
+    """Densely connected layer whose kernel takes a few bits a number.
+
+    Each number is one of `2^bits` levels, times the scale of its block: `block_size`
+    weights of a unit one after another. It stores `bits` bits for each number, a
+    float16 for each block and the bias. The kernel is not trained.
+
+    Args:
+        units: Positive integer, dimensionality of the output space.
+        bits: 1 to 8, or to 4 with normal levels: bits of a number.
+        block_size: Positive integer, numbers of a unit that share a scale. None for
+            one scale a unit.
+        levels: `"uniform"`, or `"normal"` for the levels of least mean squared error
+            for normal numbers, which lose less in 3 bits and fewer.
+        rotation: Seed of a random rotation of the weights of each unit, which makes
+            their numbers about normal; None for no rotation.
+        **kwargs: What `keras.layers.Dense` takes for activation and bias, and what
+            every layer takes, such as `name` and `dtype`.
+
+    Input shape:
+        `(batch_size, ..., input_dim)`
+
+    Output shape:
+        `(batch_size, ..., units)`
+
+    Example:
+
+    >>> import keras, keras_messi
+    >>> layer = keras_messi.layers.RoundedDense(30, bits=4, block_size=8)
+    >>> layer(keras.ops.ones((5, 20))).shape == (5, 30)
+    True
+    >>> tuple(layer.scales.shape)
+    (30, 3)
+
+    Reference:
+        - [Frantar et al., 2023](https://arxiv.org/abs/2210.17323), for how
+          `keras_messi.compress` rounds with calibration data.
+    """
+
+    storage_class = Rounded
+
+    def __init__(
+        self,
+        units: int,
+        bits: int,
+        block_size: int | None = None,
+        levels: str = "uniform",
+        rotation: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            units=units,
+            bits=bits,
+            block_size=block_size,
+            levels=levels,
+            rotation=rotation,
             **kwargs,
         )

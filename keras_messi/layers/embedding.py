@@ -13,6 +13,7 @@ from keras_messi.layers.storage.codebooks import Codebooks
 from keras_messi.layers.storage.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.storage.lookup import is_static
+from keras_messi.layers.storage.rounded import Rounded
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -370,6 +371,65 @@ class MessiPQEmbedding(MessiEmbedding):
             block_size=block_size,
             num_codewords=num_codewords,
             num_codebooks=num_codebooks,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class RoundedEmbedding(StoredEmbedding):
+    """Embedding layer whose table takes a few bits a number.
+
+    Each number is one of `2^bits` levels, times the scale of its block: `block_size`
+    numbers of a row one after another. It stores `bits` bits for each number and a
+    float16 for each block; with `rotation` also the mean row. The table is not trained.
+
+    Args:
+        input_dim: Positive integer, size of the vocabulary.
+        output_dim: Positive integer, dimension of the embedding.
+        bits: 1 to 8, or to 4 with normal levels: bits of a number.
+        block_size: Positive integer, numbers of a row that share a scale. None for one
+            scale a row.
+        levels: `"uniform"`, or `"normal"` for the levels of least mean squared error
+            for normal numbers, which lose less in 3 bits and fewer.
+        rotation: Seed of a random rotation of the rows about their mean, which makes
+            their numbers about normal; None for no rotation.
+        **kwargs: `mask_zero`, `reverse_dtype` and `logit_soft_cap` as `MessiEmbedding`
+            has them, and what every layer takes, such as `name` and `dtype`.
+
+    Input shape:
+        Integers of shape `(batch_size, ...)`; in reverse numbers of shape
+        `(batch_size, ..., output_dim)`.
+
+    Output shape:
+        `(batch_size, ..., output_dim)`; in reverse `(batch_size, ..., input_dim)`.
+
+    Example:
+
+    >>> import keras_messi, numpy as np
+    >>> layer = keras_messi.layers.RoundedEmbedding(20, 10, bits=2, levels="normal")
+    >>> layer(np.array([[0, 19, 5]])).shape == (1, 3, 10)
+    True
+    """
+
+    storage_class = Rounded
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        bits: int,
+        block_size: int | None = None,
+        levels: str = "uniform",
+        rotation: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim=input_dim,
+            output_dim=output_dim,
+            bits=bits,
+            block_size=block_size,
+            levels=levels,
+            rotation=rotation,
             **kwargs,
         )
 

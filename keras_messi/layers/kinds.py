@@ -41,6 +41,11 @@ def kind_with_matrix(layer: keras.Layer) -> type | None:
     return next((kind for kind in _NAMES if isinstance(layer, kind)), None)
 
 
+def is_table(layer: keras.Layer) -> bool:
+    """Whether the rows of the matrix of a layer are looked up."""
+    return matrix_name(layer) == "embeddings"
+
+
 def matrix_name(layer: keras.Layer) -> str:
     """Name of the weight that is the matrix of a layer."""
     return _NAMES[plain_type(layer)]

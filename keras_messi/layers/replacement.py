@@ -32,7 +32,7 @@ _CARRIED_BY_KIND: dict[type, tuple[str, ...]] = {
 def replacement(
     layer: keras.Layer,
     classes: Mapping[type, type],
-    regularizer: str,
+    regularizer: str | None,
     arguments: Mapping[str, Any],
     stored: Mapping[str, Any],
 ) -> keras.Layer:
@@ -41,13 +41,15 @@ def replacement(
     Args:
         layer: A Dense or Embedding layer.
         classes: Class of the new layer, by the class of the old one.
-        regularizer: Argument of the new class that takes the regularizer of the matrix.
+        regularizer: Argument of the new class that takes the regularizer of the matrix;
+            None if the new matrix is not trained.
         arguments: What the new class takes beside what both have.
         stored: What the new layer loads in the place of the matrix.
     """
     old, store = layer.get_config(), dict(stored)
     carried = {key: old.get(key) for key in _CARRIED_BY_KIND[plain_type(layer)]}
-    carried[regularizer] = old[f"{matrix_name(layer)}_regularizer"]
+    if regularizer is not None:
+        carried[regularizer] = old[f"{matrix_name(layer)}_regularizer"]
     new = classes[plain_type(layer)](**arguments, **carried)
     new.build((None, matrix_shape(layer)[0]))
     if getattr(layer, "bias", None) is not None:

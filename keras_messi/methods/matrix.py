@@ -14,9 +14,12 @@ class LayerMatrix(NamedTuple):
         values: Array of shape (n, d).
         weights: Array of shape (n,), how much the squared error of each row counts.
         numbers: Numbers to keep, instead of what a config says.
+        moment: Second moment of the inputs of the layer, array of shape (n, n); centred
+            if the layer has a bias, which makes up for the mean.
     """
 
     layer: keras.Layer
     values: np.ndarray
     weights: np.ndarray | None = None
     numbers: int | None = None
+    moment: np.ndarray | None = None

@@ -28,8 +28,9 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors; `num_clusters` must not be "auto"."""
     if isinstance(config.quantization, PQConfig):
         return messi_pq.factored(matrix, config)
-    _, values, weights, numbers = matrix
-    factors = factorize(values, config, numbers=numbers, weights=weights)
+    factors = factorize(
+        matrix.values, config, numbers=matrix.numbers, weights=matrix.weights
+    )
     new = replacement(
         matrix.layer,
         CLASSES,

@@ -20,8 +20,8 @@ CLASSES = by_kind(MessiPQDense, MessiPQEmbedding)
 def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors with codes; `num_clusters` must not be "auto"."""
     assert isinstance(config.quantization, PQConfig)
-    _, values, weights, numbers = matrix
-    factors = factorize(values, config, numbers=numbers, weights=weights)
+    weights = matrix.weights
+    factors = factorize(matrix.values, config, numbers=matrix.numbers, weights=weights)
     factors = in_blocks(factors, config.block_size)
     found = code_coordinates(factors, config.quantization, weights)
     return replacement(

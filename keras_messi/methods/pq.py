@@ -21,9 +21,8 @@ CLASSES = by_kind(PQDense, PQEmbedding)
 
 def coded(matrix: LayerMatrix, config: PQConfig) -> keras.Layer:
     """A layer of codebooks and codes."""
-    layer, values, weights, _ = matrix
-    if weights is None:
-        weights = np.ones(len(values))
+    layer, values = matrix.layer, matrix.values
+    weights = np.ones(len(values)) if matrix.weights is None else matrix.weights
     rows, weights = _cut(layer, values, weights, config.block_size)
     codebooks, codes = code(rows, config, weights)
     num_codebooks, num_codewords, block_size = codebooks.shape

@@ -12,9 +12,9 @@ from keras_messi.calibration.statistics import (
     InputSample,
     bias_correction,
     output_error,
-    weights_of_rows,
+    second_moment,
 )
-from keras_messi.configs import Config, MessiConfig, PQConfig
+from keras_messi.configs import Config, MessiConfig, PQConfig, RoundingConfig
 from keras_messi.layers.kinds import (
     has_matrix,
     kind_with_matrix,
@@ -22,7 +22,7 @@ from keras_messi.layers.kinds import (
     plain_type,
     read_matrix,
 )
-from keras_messi.methods import messi, pq
+from keras_messi.methods import messi, pq, rounding
 from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.methods.rounding import multiplied_out, quantized_whole
 from keras_messi.report import SkipReason
@@ -59,6 +59,7 @@ def compress_layer(
     config: Config,
     calibration: Calibration | None = None,
     numbers: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> Compressed:
     """Compress a layer.
 
@@ -68,21 +69,25 @@ def compress_layer(
         calibration: What the layer received on calibration data.
         numbers: Numbers to keep under `ranks="budget"`, instead of what the rate says.
             With as many as the matrix has, it is only quantized.
+        weights: How much the squared error of each row counts, of shape `(n,)`. With
+            calibration, the layer is fitted without them as well, and the better of
+            the two by the output error is returned.
     """
     matrix = read_matrix(layer)
     if numbers == matrix.size:
         return _keep_whole(layer, matrix, config, calibration)
     resolve = METHODS[type(config)].resolve
     fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
+    weighted = partial(fit, weights=weights)
     if calibration is None:
-        return resolve(fit, config, matrix.shape, numbers)[1]
-    weighted = partial(fit, weights=weights_of_rows(calibration))
+        return resolve(weighted, config, matrix.shape, numbers)[1]
     resolved, best = resolve(weighted, config, matrix.shape, numbers)
     plain = fit(resolved)
+    learned = METHODS[type(config)].learned
     if plain.error < best.error:
-        best = plain._replace(dropped=("row weights", *plain.dropped))
+        best = plain._replace(dropped=(learned, *plain.dropped))
     else:
-        best = best._replace(adopted=("row weights", *best.adopted))
+        best = best._replace(adopted=(learned, *best.adopted))
     return best._replace(plain_output_error=plain.plain_output_error)
 
 
@@ -110,7 +115,11 @@ def _fit(
 ) -> Compressed:
     """Compress a layer, with the bias corrected if that lowers the output error."""
     method = METHODS[type(config)]
-    new = method.new_layer(LayerMatrix(layer, matrix, weights, numbers), config)
+    moment = None
+    if weights is not None and isinstance(calibration, InputSample):
+        moment = second_moment(calibration, centred=layer.use_bias)
+    one = LayerMatrix(layer, matrix, weights, numbers, moment)
+    new = method.new_layer(one, config)
     approximation = keras.ops.convert_to_numpy(getattr(new, matrix_name(layer)))
     found = _measured(new, matrix, approximation, calibration)
     if isinstance(calibration, InputSample) and layer.use_bias:
@@ -162,12 +171,14 @@ class Method(NamedTuple):
         resolve: From a function that fits a config, a config, the shape of a matrix and
             the numbers to keep: the config without "auto", and its fit.
         reason_by_size: Why the size of a matrix is in the way, as (reason, detail).
+        learned: What it takes from calibration data.
     """
 
     classes: dict[type, type]
     new_layer: Callable[..., keras.Layer]
     resolve: Callable[..., tuple[Config, Compressed]]
     reason_by_size: Callable[..., tuple[str, str] | None]
+    learned: str
 
 
 METHODS: dict[type, Method] = {
@@ -176,8 +187,18 @@ METHODS: dict[type, Method] = {
         messi.factored,
         messi.with_best_k,
         messi.reason_by_size,
+        "row weights",
     ),
-    PQConfig: Method(pq.CLASSES, pq.coded, pq.as_it_is, pq.reason_by_size),
+    PQConfig: Method(
+        pq.CLASSES, pq.coded, pq.as_it_is, pq.reason_by_size, "row weights"
+    ),
+    RoundingConfig: Method(
+        rounding.CLASSES,
+        rounding.rounded,
+        pq.as_it_is,
+        rounding.reason_by_size,
+        "error feedback",
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from keras_messi.files import check_target
 from keras_messi.models import huggingface
 from keras_messi.models.huggingface import models as transformers
 from keras_messi.models.keras.folding import fold_permutations
+from keras_messi.models.keras.inputs import random_inputs
 from keras_messi.models.keras.observing import observe_layers
 from keras_messi.models.keras.saving import load_model, save_model, saved_size
 from keras_messi.models.keras.sizes import count_parameters, stored_bytes
@@ -42,6 +43,7 @@ class Family(NamedTuple):
         observe: A context in which observers of some layers found are given what these
             receive, and a function that runs a model on a batch of inputs; the model
             is left as it is. See `keras_messi.calibration.observing.observe_layers`.
+        random_inputs: A batch that the model can be run on; None if there is none.
         fold: Spares new layers their cluster ids where the layer before can.
         load: Gives the model at a path.
         check_target: Raises an error unless a model can be written to a path.
@@ -58,6 +60,7 @@ class Family(NamedTuple):
     observe: Callable[
         [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
     ]
+    random_inputs: Callable[[Any], Any]
     fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
     load: Callable[[Path], Any]
     check_target: Callable[[Path, bool], Any]
@@ -210,6 +213,7 @@ _KERAS = Family(
     stored_bytes,
     saved_size,
     observe_layers,
+    random_inputs,
     fold_permutations,
     load_model,
     _check_file,
@@ -223,6 +227,7 @@ _TRANSFORMERS = Family(
     transformers.stored_bytes,
     transformers.saved_size,
     transformers.observe,
+    transformers.random_inputs,
     _fold_nothing,
     huggingface.from_pretrained,
     huggingface.check_target,

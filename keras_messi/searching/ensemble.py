@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from keras_messi.allocation.planning import reasons_to_skip
 from keras_messi.compression import calibrate, compress
 from keras_messi.configs import MessiConfig
 from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
@@ -131,7 +132,8 @@ def search(
     rates = _check_rates(config, rates)
     _check_at_least_1(max_clusters=max_clusters, max_trials=max_trials)
     family = family_of(model)
-    layers = [x for x in family.find_layers(model) if matches(x, filters)]
+    every = family.find_layers(model)
+    layers = [x for x in every if matches(x, filters)]
     arguments = {
         "model": _fingerprint(layers),
         "config": repr(replace(config, rate=rates[0], num_clusters=1)),
@@ -164,7 +166,8 @@ def search(
         ) as bar,
     ):
         for rate in rates:
-            most = _most_clusters(layers, replace(config, rate=rate), max_clusters)
+            one = replace(config, rate=rate)
+            most = _most_clusters(every, filters, one, max_clusters)
             _search_rate(log, partial(attempt, rate), rate, most, max_trials, bar)
     return _result(log, rates)
 
@@ -253,13 +256,16 @@ def _check_at_least_1(**arguments: int) -> None:
             )
 
 
-def _most_clusters(layers: list[NamedLayer], config: MessiConfig, limit: int) -> int:
+def _most_clusters(
+    layers: list[NamedLayer], filters: Filters, config: MessiConfig, limit: int
+) -> int:
     """Largest k, up to a limit, that leaves out no layer that k = 1 would compress."""
     alone = replace(config, num_clusters=1)
+    reasons = reasons_to_skip(layers, alone, filters)
     sizes = {
         named.layer: math.prod(matrix_shape(named.layer))
         for named in layers
-        if not named.obstacle and reason_to_skip(named.layer, alone) is None
+        if named.path not in reasons
     }
 
     def leaves_out_much(k: int) -> bool:

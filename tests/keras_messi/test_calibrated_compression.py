@@ -39,7 +39,7 @@ def some_digits(mnist):
 def test_the_first_layer_has_the_output_error_that_is_reported(
     trained_lenet, some_digits
 ):
-    config = MessiConfig(rate=0.9, num_clusters=3)
+    config = MessiConfig(rate=0.9, num_clusters=3, scope="layer")
     small, report = compress(trained_lenet, config, "fc1", calibration_data=some_digits)
     (row,) = report.replaced
     old, new = trained_lenet.get_layer("fc1"), small.get_layer("fc1")
@@ -54,7 +54,7 @@ def test_the_first_layer_has_the_output_error_that_is_reported(
 
 @pytest.mark.parametrize("ranks", ["budget", "uniform"])
 def test_no_layer_is_worse_for_calibration(trained_lenet, some_digits, ranks):
-    config = MessiConfig(rate=0.9, num_clusters=3, ranks=ranks)
+    config = MessiConfig(rate=0.9, num_clusters=3, ranks=ranks, scope="layer")
     _, report = compress(trained_lenet, config, HIDDEN, calibration_data=some_digits)
     for row in report.replaced:
         assert row.output_error <= row.plain_output_error
@@ -67,7 +67,7 @@ def test_no_layer_is_worse_for_calibration(trained_lenet, some_digits, ranks):
 def test_unequal_ranks_keep_more_of_lenet_than_equal_ones(trained_lenet, mnist):
     x, y = mnist.x_train[:5000], mnist.y_train[:5000]
     uniform, _ = compress(trained_lenet, MessiConfig(0.9, ranks="uniform"), HIDDEN)
-    budget, report = compress(trained_lenet, MessiConfig(0.9), HIDDEN)
+    budget, report = compress(trained_lenet, MessiConfig(0.9, scope="layer"), HIDDEN)
     assert accuracy(budget, x, y) > accuracy(uniform, x, y) + 0.02
     for row in report.replaced:
         n, d = row.shape
@@ -87,7 +87,7 @@ def test_rows_that_are_looked_up_more_are_kept_better():
     rng = np.random.default_rng(0)
     model = word_counter(rng.normal(size=(200, 16)).astype("float32"))
     tokens = rng.integers(0, 20, (50, 10))
-    config = MessiConfig(rate=0.6, num_clusters=2)
+    config = MessiConfig(rate=0.6, num_clusters=2, scope="layer")
     small, report = compress(model, config, calibration_data=tokens)
     plain, _ = compress(model, config)
     rare = np.arange(20, 200)[np.newaxis]
@@ -104,7 +104,7 @@ def test_rows_that_are_looked_up_more_are_kept_better():
 
 
 def test_one_watch_serves_several_compressions(trained_lenet, some_digits):
-    config = MessiConfig(rate=0.9, num_clusters=2)
+    config = MessiConfig(rate=0.9, num_clusters=2, scope="layer")
     found = calibrate(trained_lenet, some_digits, HIDDEN)
     assert list(found.by_path) == HIDDEN
     _, report = compress(trained_lenet, config, HIDDEN, calibration_data=found)
@@ -116,7 +116,7 @@ def test_what_was_found_on_another_model_is_refused(trained_lenet, some_digits):
     found = calibrate(trained_lenet, some_digits, "fc1")
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(30, name="fc1")])
     with pytest.raises(ValueError, match="of the same model. Received: data on 784"):
-        compress(model, MessiConfig(0.5), calibration_data=found)
+        compress(model, MessiConfig(0.5, scope="layer"), calibration_data=found)
 
 
 @pytest.mark.parametrize("scope", ["layer", "model"])
@@ -136,7 +136,7 @@ def test_inputs_that_never_change_cost_next_to_nothing():
     model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(12)])
     data = rng.normal(size=(64, 40)).astype("float32")
     data[:, 3:] = 1  # fewer inputs that change than clusters
-    config = MessiConfig(rate=0.5, num_clusters=5)
+    config = MessiConfig(rate=0.5, num_clusters=5, scope="layer")
     _, report = compress(model, config, calibration_data=data)
     (row,) = report.replaced
     assert row.output_error < 0.05 * row.plain_output_error
@@ -145,7 +145,7 @@ def test_inputs_that_never_change_cost_next_to_nothing():
 def test_a_layer_that_no_batch_reaches_does_without(trained_lenet, some_digits):
     found = calibrate(trained_lenet, some_digits, "fc1")
     _, report = compress(
-        trained_lenet, MessiConfig(0.8), HIDDEN, calibration_data=found
+        trained_lenet, MessiConfig(0.8, scope="layer"), HIDDEN, calibration_data=found
     )
     first, second = report.replaced
     assert first.output_error is not None
@@ -189,10 +189,10 @@ def test_a_budget_below_one_direction_each_says_the_smallest(trained_lenet):
 
 
 def test_the_number_of_clusters_can_be_found(trained_lenet):
-    config = MessiConfig(rate=0.95, num_clusters="auto")
+    config = MessiConfig(rate=0.95, num_clusters="auto", scope="layer")
     _, report = compress(trained_lenet, config, HIDDEN)
     for row in report.replaced:
-        one = MessiConfig(rate=0.95, num_clusters=1)
+        one = MessiConfig(rate=0.95, num_clusters=1, scope="layer")
         _, alone = compress(trained_lenet, one, f"^{row.path}$")
         assert row.relative_error <= alone.replaced[0].relative_error
 

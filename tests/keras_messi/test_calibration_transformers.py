@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keras_messi.calibration.observers import collect_statistics
-from keras_messi.models.huggingface import SURGERY, from_pretrained
+from keras_messi.models.huggingface import from_pretrained
+from keras_messi.models.huggingface import models as hf
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:
@@ -18,9 +19,9 @@ pytestmark = [models.FILTERS, pytest.mark.slow]
 
 
 def calibrated(model, data, **options):
-    places = SURGERY.find_layers(model)
+    places = hf.find_layers(model)
     return collect_statistics(
-        model, SURGERY.observe, {x.path: x.layer for x in places}, data, **options
+        model, hf.observe, {x.path: x.layer for x in places}, data, **options
     ).by_path
 
 
@@ -60,7 +61,7 @@ def test_every_layer_is_reached_and_the_model_is_unchanged(name):
     assert everything_of(model) == before
     assert np.array_equal(models.outputs_of(model), outputs)
     kinds = keras.layers.Dense | keras.layers.Embedding
-    places = [x for x in SURGERY.find_layers(model) if isinstance(x.layer, kinds)]
+    places = [x for x in hf.find_layers(model) if isinstance(x.layer, kinds)]
     assert list(found) == [place.path for place in places]
 
 

@@ -41,7 +41,10 @@ def run(*arguments, cwd=None):
 
 
 def test_compress_writes_model_and_report_and_prints_the_table(model, tmp_path):
-    options = "--rate 0.6 --num-clusters 2 --filters words project --report report.json"
+    options = (
+        "--rate 0.6 --num-clusters 2 --scope layer --filters words project "
+        "--report report.json"
+    )
     result = run(
         "compress", "model.keras", "small.keras", *options.split(), cwd=tmp_path
     )

@@ -30,7 +30,7 @@ def before(model):
 @pytest.fixture(scope="module")
 def compressed(model, before):
     """The compressed model and its report."""
-    return compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    return compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
 
 
 def layers_of(model):
@@ -148,7 +148,11 @@ def test_a_seed_repeats_and_another_one_differs():
     keras.utils.set_random_seed(0)
     model = models.sequential()
     errors = [
-        compress(model, MessiConfig(rate=0.6, num_clusters=3, seed=seed), "first")[1]
+        compress(
+            model,
+            MessiConfig(rate=0.6, num_clusters=3, seed=seed, scope="layer"),
+            "first",
+        )[1]
         .replaced[0]
         .relative_error
         for seed in (0, 0, 1)
@@ -168,7 +172,7 @@ def test_layers_keep_name_activation_precision_and_regularizer():
         trainable=False,
     )
     model = keras.Sequential([keras.Input((40,)), dense])
-    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
     layer = small.get_layer("wide")
     assert layer.activation is keras.activations.gelu
     assert layer.dtype_policy.name == "mixed_bfloat16"
@@ -183,7 +187,7 @@ def test_masks_reach_the_layers_behind():
     tokens = keras.Input((5,), dtype="int32")
     words = keras.layers.Embedding(50, 24, mask_zero=True, name="words")(tokens)
     model = keras.Model(tokens, keras.layers.GlobalAveragePooling1D()(words))
-    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
     padded = np.array([[3, 4, 0, 0, 0]], dtype="int32")
     table = ops.convert_to_numpy(small.get_layer("words").embeddings)
     np.testing.assert_allclose(
@@ -199,26 +203,34 @@ def reasons(report):
 
 
 def test_the_layers_of_attention_are_not_supported():
-    _, report = compress(models.composite(), MessiConfig(rate=0.5, num_clusters=2))
+    _, report = compress(
+        models.composite(), MessiConfig(rate=0.5, num_clusters=2, scope="layer")
+    )
     assert reasons(report)["attention/query_dense"] == SkipReason.NOT_SUPPORTED
     assert "each/layer" in [row.path for row in report.replaced]
 
 
 def test_a_head_that_reads_what_the_factors_lack_keeps_its_layer():
     model = models.tied("_embeddings")
-    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    small, report = compress(
+        model, MessiConfig(rate=0.5, num_clusters=2, scope="layer")
+    )
     assert reasons(report) == {"words": SkipReason.REFUSED}
     assert "no attribute '_embeddings'" in report.skipped[0].detail
     assert isinstance(small.words, keras.layers.Embedding)
     assert isinstance(small.dense, MessiDense)
     assert small.count_params() < model.count_params()
     with pytest.raises(ValueError, match="No layer .*has no attribute '_embeddings'"):
-        compress(model, MessiConfig(rate=0.5, num_clusters=2), filters="words")
+        compress(
+            model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"), filters="words"
+        )
 
 
 def test_a_head_that_reads_the_table_follows():
     model = models.tied("embeddings")
-    small, report = compress(model, MessiConfig(rate=0.2, num_clusters=2))
+    small, report = compress(
+        model, MessiConfig(rate=0.2, num_clusters=2, scope="layer")
+    )
     assert isinstance(small.words, MessiEmbedding)
     assert not report.skipped
     small.compile("sgd", "mse")
@@ -231,7 +243,7 @@ def test_reversible_embeddings_stay_reversible():
     words = keras.layers.ReversibleEmbedding(50, 24, name="words")
     tokens = keras.Input((6,), dtype="int32")
     model = keras.Model(tokens, words(words(tokens), reverse=True))
-    small, _ = compress(model, MessiConfig(rate=0.2, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.2, num_clusters=2, scope="layer"))
     new = small.get_layer("words")
     assert isinstance(new, MessiEmbedding)
     table = ops.convert_to_numpy(new.embeddings)
@@ -243,7 +255,7 @@ def test_untied_reversible_embeddings_are_skipped():
     words = keras.layers.ReversibleEmbedding(50, 24, tie_weights=False, name="words")
     tokens = keras.Input((6,), dtype="int32")
     model = keras.Model(tokens, keras.layers.Dense(30)(words(tokens)))
-    _, report = compress(model, MessiConfig(rate=0.2, num_clusters=1))
+    _, report = compress(model, MessiConfig(rate=0.2, num_clusters=1, scope="layer"))
     assert report.skipped[0].detail == "its reverse projection is not tied"
 
 
@@ -252,7 +264,7 @@ def test_a_new_name_is_no_new_code():
         pass
 
     model = keras.Sequential([keras.Input((40,)), Renamed(30, name="renamed")])
-    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
     assert [row.layer_type for row in report.replaced] == ["Renamed"]
 
 
@@ -265,14 +277,18 @@ def test_a_compiled_model_with_its_own_compile_says_so():
     model(models.inputs_of(model))
     model.compile()
     with pytest.warns(UserWarning, match="must be compiled again: its class Own"):
-        small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+        small, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
     assert not small.compiled
 
 
 def test_compressing_twice_adds_to_the_first_time():
     model = models.subclassed()
-    once, _ = compress(model, MessiConfig(rate=0.5, num_clusters=2), "words")
-    twice, report = compress(once, MessiConfig(rate=0.5, num_clusters=2), "blocks")
+    once, _ = compress(
+        model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"), "words"
+    )
+    twice, report = compress(
+        once, MessiConfig(rate=0.5, num_clusters=2, scope="layer"), "blocks"
+    )
     assert isinstance(twice.words, MessiEmbedding)
     assert isinstance(twice.blocks[1].steps[0], MessiDense)
     assert all(row.path.startswith("blocks") for row in report.replaced)
@@ -290,7 +306,9 @@ def test_reasons_from_filters_sizes_and_rates():
     x = keras.layers.Dense(12, name="flat")(x)
     model = keras.Model(inputs, keras.layers.Dense(30, name="other")(x))
     _, report = compress(
-        model, MessiConfig(rate=0.8, num_clusters=3), ["good", "few", "thin", "flat"]
+        model,
+        MessiConfig(rate=0.8, num_clusters=3, scope="layer"),
+        ["good", "few", "thin", "flat"],
     )
     assert [row.path for row in report.replaced] == ["good"]
     assert reasons(report) == {
@@ -314,7 +332,11 @@ def test_quantized_and_adapted_layers_are_skipped():
     model.get_layer("first").quantize("int8")
     model.get_layer("second").enable_lora(2)
     with pytest.raises(ValueError, match="quantized or with LoRA"):
-        compress(model, MessiConfig(rate=0.5, num_clusters=2), ["first", "second"])
+        compress(
+            model,
+            MessiConfig(rate=0.5, num_clusters=2, scope="layer"),
+            ["first", "second"],
+        )
 
 
 def test_subclasses_of_dense_may_compute_something_else():
@@ -323,7 +345,7 @@ def test_subclasses_of_dense_may_compute_something_else():
             return 2 * super().call(inputs)
 
     model = keras.Sequential([keras.Input((40,)), Doubled(30), keras.layers.Dense(30)])
-    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2))
+    _, report = compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
     assert [row.reason for row in report.skipped] == [SkipReason.NOT_SUPPORTED]
 
 
@@ -335,7 +357,9 @@ def test_subclasses_of_dense_may_compute_something_else():
 def test_matrices_with_few_distinct_rows_are_exact_with_few_clusters(kernel):
     model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(30, name="same")])
     model.layers[0].set_weights([kernel, np.zeros(30)])
-    small, report = compress(model, MessiConfig(rate=0.5, num_clusters=5))
+    small, report = compress(
+        model, MessiConfig(rate=0.5, num_clusters=5, scope="layer")
+    )
     assert report.replaced[0].relative_error < 1e-10
     assert report.replaced[0].num_clusters <= 2
     np.testing.assert_allclose(
@@ -353,21 +377,29 @@ def test_weights_must_be_finite_and_nothing_changes(value):
     kernel[3, 4] = value
     model.get_layer("second").set_weights([kernel, bias])
     with pytest.raises(ValueError, match="`kernel` of layer 'second' must be finite"):
-        compress(model, MessiConfig(rate=0.5, num_clusters=2))
+        compress(model, MessiConfig(rate=0.5, num_clusters=2, scope="layer"))
 
 
 def test_filters_that_match_nothing_are_an_error():
     with pytest.raises(
         ValueError, match=r"`filters` must match a layer.*'frist'.*first"
     ):
-        compress(models.sequential(), MessiConfig(rate=0.5), filters="frist")
+        compress(
+            models.sequential(), MessiConfig(rate=0.5, scope="layer"), filters="frist"
+        )
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (MessiConfig(rate=0.5, num_clusters=41), "num_clusters=41, 40 rows"),
-        (MessiConfig(rate=0.99, num_clusters=5), "rate=0.99 .* leaves rank 0"),
+        (
+            MessiConfig(rate=0.5, num_clusters=41, scope="layer"),
+            "num_clusters=41, 40 rows",
+        ),
+        (
+            MessiConfig(rate=0.99, num_clusters=5, scope="layer"),
+            "rate=0.99 .* leaves rank 0",
+        ),
         (MessiConfig(rank=31, num_clusters=1), "rank=31, width 30"),
     ],
 )
@@ -381,7 +413,9 @@ def test_a_config_that_fits_no_layer_says_why(config, message):
 
 def test_the_report_prints_and_serializes():
     _, report = compress(
-        models.sequential(), MessiConfig(rate=0.5, num_clusters=2), ["first", "second"]
+        models.sequential(),
+        MessiConfig(rate=0.5, num_clusters=2, scope="layer"),
+        ["first", "second"],
     )
     text = str(report)
     for part in ("first", "40 x 30", "second", "filtered out", "whole model", " x"):
@@ -392,7 +426,11 @@ def test_the_report_prints_and_serializes():
 
 
 def test_a_progress_bar_goes_to_stderr_if_asked(capsys):
-    compress(models.sequential(), MessiConfig(rate=0.5, num_clusters=2), verbose=True)
+    compress(
+        models.sequential(),
+        MessiConfig(rate=0.5, num_clusters=2, scope="layer"),
+        verbose=True,
+    )
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "100%" in captured.err

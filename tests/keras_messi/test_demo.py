@@ -16,7 +16,7 @@ def test_distill_learns_from_the_network_and_not_from_labels(tmp_path):
     model = lenet_300_100()
     answers = np.argmax(model.predict(x, verbose=0), axis=1)
     data = Digits(x[:1500], answers[:1500], x[1500:], answers[1500:], batch_size=32)
-    small, _ = compress(model, MessiConfig(rate=0.8), HIDDEN_LAYERS)
+    small, _ = compress(model, MessiConfig(rate=0.8, scope="layer"), HIDDEN_LAYERS)
     before = accuracy(small, data.x_test, data.y_test)
     weights = model.get_weights()
     distill(small, model, replace(data, y_train=None), epochs=3)

@@ -58,7 +58,7 @@ def test_lenet_learns_from_images_without_labels(trained_lenet, mnist):
 def test_any_keras_model_is_distilled_and_saved_alone(make, tmp_path):
     keras.utils.set_random_seed(0)
     model = make()
-    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2, scope="layer"))
     before = models.outputs_of(small)
     x = models.inputs_of(model, 32)
     distill(model, small, logits_loss(), x, epochs=1)
@@ -82,7 +82,9 @@ def tokens_to_classes():
 
 def test_an_embedding_learns_its_outputs():
     model = tokens_to_classes()
-    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2), "words")
+    small, _ = compress(
+        model, MessiConfig(rate=0.6, num_clusters=2, scope="layer"), "words"
+    )
     rng = np.random.default_rng(0)
     for weight in small.get_layer("words").trainable_weights:
         weight.assign(weight + rng.normal(0, 0.1, weight.shape))
@@ -102,7 +104,7 @@ def test_an_embedding_learns_its_outputs():
 def test_the_original_keeps_its_weights_and_is_frozen():
     model = models.sequential()
     before = models.snapshot(model)
-    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2, scope="layer"))
     distill(model, small, logits_loss(), models.inputs_of(model, 32), epochs=1)
     assert not model.trainable
     assert small.trainable
@@ -113,7 +115,9 @@ def test_the_original_keeps_its_weights_and_is_frozen():
 def test_predictions_as_targets_need_nothing_but_fit():
     keras.utils.set_random_seed(0)
     model = models.sequential()
-    small, _ = compress(model, MessiConfig(rate=0.6, num_clusters=2), "first")
+    small, _ = compress(
+        model, MessiConfig(rate=0.6, num_clusters=2, scope="layer"), "first"
+    )
     x = models.inputs_of(model, 64)
     targets = softmax(model.predict(x, verbose=0), 1.0)
     small.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
@@ -131,7 +135,7 @@ needs_transformers = pytest.mark.skipif(
 def compressed_bert():
     name = "BertForSequenceClassification"
     model = transformer_models.build(name, **transformer_models.LARGER)
-    config = MessiConfig(rate=0.5, num_clusters=3)
+    config = MessiConfig(rate=0.5, num_clusters=3, scope="layer")
     return model, compress(model, config, "word_embeddings")[0]
 
 

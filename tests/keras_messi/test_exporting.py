@@ -41,7 +41,9 @@ def classifier():
 @pytest.fixture(scope="module")
 def small():
     keras.utils.set_random_seed(0)
-    return compress(classifier(), MessiConfig(rate=0.3, num_clusters=3))[0]
+    return compress(classifier(), MessiConfig(rate=0.3, num_clusters=3, scope="layer"))[
+        0
+    ]
 
 
 def run_saved_model(path, x):

@@ -19,7 +19,9 @@ FILTERS = ["word_embeddings", "intermediate.dense"]
 def small():
     sizes = {**models.LARGER, "num_hidden_layers": 2}
     model = models.build("BertForSequenceClassification", **sizes)
-    return compress(model, MessiConfig(rate=0.3, num_clusters=3), FILTERS)[0]
+    return compress(
+        model, MessiConfig(rate=0.3, num_clusters=3, scope="layer"), FILTERS
+    )[0]
 
 
 def inputs(num_rows, length):
@@ -88,7 +90,7 @@ def test_the_file_of_a_quantized_model_computes_the_same(small, tmp_path, name, 
 def test_minilm_runs_where_it_was_exported_to(minilm_folder, tmp_path):
     """The real one, with a smaller word table, as a phone or a server would run it."""
     model = huggingface.from_pretrained(minilm_folder)
-    config = MessiConfig(rate=0.6, num_clusters=2)
+    config = MessiConfig(rate=0.6, num_clusters=2, scope="layer")
     small, _ = compress(model, config, "word_embeddings")
     name = "model.tflite" if BACKEND == "tensorflow" else "model.onnx"
     export(small, tmp_path / name)

@@ -15,7 +15,8 @@ from keras import ops
 
 from keras_messi import MessiConfig, compress
 from keras_messi.layers import MessiDense, MessiEmbedding
-from keras_messi.models.huggingface import SURGERY, folders, from_pretrained
+from keras_messi.models.huggingface import folders, from_pretrained
+from keras_messi.models.huggingface import models as hf
 from keras_messi.models.huggingface.frameworks import adapter_for
 from keras_messi.models.huggingface.models import stored_tensors
 from tests.keras_messi import transformer_models as models
@@ -25,7 +26,7 @@ if models.MISSING:
 
 pytestmark = models.FILTERS
 adapter = adapter_for(models.BACKEND)
-CONFIG = MessiConfig(rate=0.3, num_clusters=2)
+CONFIG = MessiConfig(rate=0.3, num_clusters=2, scope="layer")
 
 
 @cache
@@ -97,13 +98,11 @@ def exact_copy(model, part=""):
     """The same model, with all matrices in a part of it factored at full rank."""
     layers = [
         place.layer
-        for place in SURGERY.find_layers(model)
+        for place in hf.find_layers(model)
         if isinstance(place.layer, keras.layers.Dense | keras.layers.Embedding)
         and part in place.path
     ]
-    return SURGERY.replace_layers(
-        model, {layer: exact_layer(layer) for layer in layers}
-    )
+    return hf.replace_layers(model, {layer: exact_layer(layer) for layer in layers})
 
 
 def run_python(code, *arguments):
@@ -124,7 +123,7 @@ def places_of(names):
 
 def moved_by_one_step(model):
     """Names of the weights that a step of training moves."""
-    copy = SURGERY.replace_layers(model, {})
+    copy = hf.replace_layers(model, {})
     before = stored_tensors(copy)
     before = {name: np.array(value) for name, value in before.items()}
     models.train_one_step(copy)
@@ -427,7 +426,7 @@ def test_minilm_with_its_table_at_full_rank_is_minilm(minilm, sentences):
 
 @pytest.mark.slow
 def test_minilm_reloads_in_a_fresh_process_bit_for_bit(minilm, sentences, tmp_path):
-    config = MessiConfig(rate=0.3, num_clusters=1)
+    config = MessiConfig(rate=0.3, num_clusters=1, scope="layer")
     small, report = compress(minilm, config, ["word_embeddings", "query"])
     assert len(report.replaced) == 7
     assert report.parameters_after < 0.84 * report.parameters_before

@@ -6,7 +6,8 @@ import pytest
 from keras_messi import compress
 from keras_messi.layers import static_lookup
 from keras_messi.layers.storage.factors import Factors
-from keras_messi.models.huggingface import SURGERY, from_pretrained
+from keras_messi.models.huggingface import from_pretrained
+from keras_messi.models.huggingface import models as hf
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING or models.BACKEND != "tensorflow":
@@ -73,7 +74,7 @@ def test_weights_have_names_of_their_own(small, tmp_path):
     assert len(set(names)) == len(names)
     path = tmp_path / "weights.h5"
     small.save_weights(path)
-    again = SURGERY.replace_layers(small, {})
+    again = hf.replace_layers(small, {})
     for weight in again.trainable_weights:
         weight.assign(tf.zeros_like(weight))
     again.load_weights(path)

@@ -7,7 +7,8 @@ import pytest
 
 from keras_messi import compress
 from keras_messi.layers.storage.factors import Factors
-from keras_messi.models.huggingface import SURGERY, from_pretrained
+from keras_messi.models.huggingface import from_pretrained
+from keras_messi.models.huggingface import models as hf
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING or models.BACKEND != "torch":
@@ -29,7 +30,7 @@ def test_state_dict_saves_and_loads_all_weights(small):
     file = io.BytesIO()
     torch.save(small.state_dict(), file)
     file.seek(0)
-    again = SURGERY.replace_layers(small, {})
+    again = hf.replace_layers(small, {})
     for weight in again.parameters():
         weight.data.zero_()
     again.load_state_dict(torch.load(file, weights_only=True))

@@ -38,7 +38,9 @@ def masked_lm(backbone):
     keras.utils.set_random_seed(0)
     task = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
     with pytest.warns(UserWarning, match="must be compiled again"):
-        return compress(task, MessiConfig(rate=0.5, num_clusters=2), ONE_LAYER)
+        return compress(
+            task, MessiConfig(rate=0.5, num_clusters=2, scope="layer"), ONE_LAYER
+        )
 
 
 def inputs(**more):
@@ -132,7 +134,9 @@ def test_one_training_step_of_a_classifier_moves_all_that_should(backbone):
         backbone, num_classes=3, preprocessor=None
     )
     with pytest.warns(UserWarning, match="must be compiled again"):
-        small, _ = compress(task, MessiConfig(rate=0.5, num_clusters=2), ONE_LAYER)
+        small, _ = compress(
+            task, MessiConfig(rate=0.5, num_clusters=2, scope="layer"), ONE_LAYER
+        )
     layer = small.backbone.transformer_layers[0]._feedforward_intermediate_dense
     assert isinstance(layer, MessiDense)
     small.compile(optimizer=keras.optimizers.SGD(0.1))

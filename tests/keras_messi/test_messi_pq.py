@@ -249,7 +249,9 @@ def test_bad_arguments_are_refused(kind, arguments, message):
         new_layer(kind, **arguments)
 
 
-BOTH = MessiConfig(rate=0.4, num_clusters=2, quantization=PQConfig(4, 16))
+BOTH = MessiConfig(
+    rate=0.4, num_clusters=2, quantization=PQConfig(4, 16), scope="layer"
+)
 
 
 @pytest.mark.parametrize("make", models.ALL)
@@ -369,7 +371,9 @@ def test_bad_configs_are_refused(arguments, coding, message):
 
 
 def test_a_block_wider_than_the_matrix_is_a_reason_to_skip():
-    config = MessiConfig(rate=0.4, num_clusters=2, quantization=PQConfig(32, 16))
+    config = MessiConfig(
+        rate=0.4, num_clusters=2, quantization=PQConfig(32, 16), scope="layer"
+    )
     with pytest.raises(ValueError, match=f"{SkipReason.UNEVEN_BLOCKS}.*width 16"):
         compress(word_model(), config)
 

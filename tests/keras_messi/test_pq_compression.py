@@ -157,7 +157,7 @@ def test_a_search_takes_no_codes():
 def test_what_became_codes_is_not_compressed_again():
     small, _ = compress(dense_model(), SMALL)
     with pytest.raises(ValueError, match=SkipReason.NOT_SUPPORTED):
-        compress(small, MessiConfig(rate=0.5, num_clusters=1))
+        compress(small, MessiConfig(rate=0.5, num_clusters=1, scope="layer"))
 
 
 BAD_CONFIGS = [

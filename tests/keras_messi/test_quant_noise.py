@@ -164,7 +164,7 @@ def test_the_callback_fits_in_every_epoch():
 
 def test_compression_takes_what_has_no_noise_and_says_why_not_the_rest():
     noisy = add_quant_noise(small_model(), "a")
-    config = MessiConfig(rank=2, num_clusters=1)
+    config = MessiConfig(rank=2, num_clusters=1, scope="layer")
     small, report = compress(noisy, config)
     assert [row.path for row in report.replaced] == ["b"]
     reasons = {row.path: (row.reason, row.detail) for row in report.skipped}

@@ -187,7 +187,7 @@ def test_a_fresh_process_loads_a_quantized_model(tmp_path):
     "build", [models.sequential, models.siamese, models.subclassed]
 )
 def test_all_kinds_of_models_are_quantized_saved_and_back(build, tmp_path):
-    small, _ = compress(build(), MessiConfig(rate=0.3, num_clusters=2))
+    small, _ = compress(build(), MessiConfig(rate=0.3, num_clusters=2, scope="layer"))
     before = models.snapshot(small)
     quantized = quantize(small, "int8")
     models.assert_unchanged(small, before)

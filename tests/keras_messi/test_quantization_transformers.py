@@ -14,7 +14,7 @@ if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
 
 from keras_messi import MessiConfig, compress, dequantize, quantize
-from keras_messi.models.huggingface import SURGERY
+from keras_messi.models.huggingface import models as hf
 from tests.reference import relative_error
 
 from .test_huggingface import run_python
@@ -38,7 +38,7 @@ NAMES = ["BertForMaskedLM", "BertModel"]
 @cache
 def compressed(name):
     model = models.build(name, **models.LARGER)
-    config = MessiConfig(rate=0.3, num_clusters=2)
+    config = MessiConfig(rate=0.3, num_clusters=2, scope="layer")
     return compress(model, config, ["word_embeddings", "dense"])[0]
 
 
@@ -50,7 +50,7 @@ def small(request):
 def quantized_by_keras(model, mode, part):
     """A copy with all Dense and Embedding layers in a part quantized by Keras."""
     layers = {}
-    for place in SURGERY.find_layers(model):
+    for place in hf.find_layers(model):
         kinds = keras.layers.Dense | keras.layers.Embedding
         if isinstance(place.layer, kinds) and part in place.path:
             new = type(place.layer).from_config(place.layer.get_config())
@@ -58,7 +58,7 @@ def quantized_by_keras(model, mode, part):
             new.set_weights(place.layer.get_weights())
             new.quantize(config=STOCK[mode])
             layers[place.layer] = new
-    return SURGERY.replace_layers(model, layers)
+    return hf.replace_layers(model, layers)
 
 
 def half_by_keras(model, mode):
@@ -77,8 +77,8 @@ def test_factors_are_quantized_and_back(small, mode):
     bound = {"int8": 0.05, "int4": 0.5}[mode]
     before = models.outputs_of(small)
     assert relative_error(models.outputs_of(quantized), before) < bound
-    assert SURGERY.count_parameters(quantized) == SURGERY.count_parameters(small)
-    assert SURGERY.stored_bytes(quantized) < SURGERY.stored_bytes(small)
+    assert hf.count_parameters(quantized) == hf.count_parameters(small)
+    assert hf.stored_bytes(quantized) < hf.stored_bytes(small)
     back = dequantize(quantized)
     np.testing.assert_allclose(
         models.outputs_of(back), models.outputs_of(quantized), atol=2e-4
@@ -91,7 +91,7 @@ def test_factors_are_quantized_and_back(small, mode):
 
 def test_only_a_part_is_quantized_and_trains_around_it(small, mode):
     quantized = quantize(small, mode, "word_embeddings")
-    layers = {place.path: place.layer for place in SURGERY.find_layers(quantized)}
+    layers = {place.path: place.layer for place in hf.find_layers(quantized)}
     (words,) = [layer for path, layer in layers.items() if "word_embeddings" in path]
     modes = [getattr(layer, "quantization", None) for layer in layers.values()]
     assert words.quantization == mode
@@ -102,13 +102,13 @@ def test_only_a_part_is_quantized_and_trains_around_it(small, mode):
 @pytest.mark.parametrize("part", ["word_embeddings", "output"])
 def test_layers_are_quantized_by_keras(mode, part):
     model = models.build("BertForMaskedLM", **models.LARGER)
-    numbers, size = SURGERY.count_parameters(model), SURGERY.stored_bytes(model)
+    numbers, size = hf.count_parameters(model), hf.stored_bytes(model)
     quantized = quantized_by_keras(model, mode, part)
     bound = {"int8": 0.05, "int4": 0.5}[mode]
     before = models.outputs_of(model)
     assert 0 < relative_error(models.outputs_of(quantized), before) < bound
-    assert SURGERY.count_parameters(quantized) == numbers
-    assert SURGERY.stored_bytes(quantized) < size
+    assert hf.count_parameters(quantized) == numbers
+    assert hf.stored_bytes(quantized) < size
     models.train_one_step(quantized)
 
 
@@ -145,7 +145,7 @@ def test_layers_that_filters_select_are_quantized_whole(small, mode):
     model = whole_layers(small, mode)
     stock = [
         place.path
-        for place in SURGERY.find_layers(model)
+        for place in hf.find_layers(model)
         if getattr(place.layer, "quantization_mode", None) == mode
     ]
     assert stock

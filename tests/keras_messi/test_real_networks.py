@@ -52,7 +52,9 @@ def test_word_table_error_against_svd_with_as_many_numbers(word_table):
 def test_looking_words_up_gives_rows_of_the_table(word_table):
     from word_table import embedding_model
 
-    small, _ = compress(embedding_model(word_table), MessiConfig(0.5, num_clusters=1))
+    small, _ = compress(
+        embedding_model(word_table), MessiConfig(0.5, num_clusters=1, scope="layer")
+    )
     layer = small.get_layer("words")
     assert isinstance(layer, MessiEmbedding)
     words = np.random.default_rng(0).integers(0, len(word_table), (8, 32))

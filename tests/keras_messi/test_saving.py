@@ -22,7 +22,9 @@ from tests.keras_messi import models
 @pytest.fixture
 def small():
     keras.utils.set_random_seed(0)
-    return compress(models.siamese(), MessiConfig(rate=0.5, num_clusters=2))[0]
+    return compress(
+        models.siamese(), MessiConfig(rate=0.5, num_clusters=2, scope="layer")
+    )[0]
 
 
 def run_python(code, *arguments, backend=None):
@@ -60,7 +62,7 @@ KINDS = [models.siamese, models.subclassed, models.with_blocks, models.tied]
 def save_all(make, folder):
     """A compressed model, saved in both ways, with inputs and outputs."""
     keras.utils.set_random_seed(0)
-    small, _ = compress(make(), MessiConfig(rate=0.4, num_clusters=2))
+    small, _ = compress(make(), MessiConfig(rate=0.4, num_clusters=2, scope="layer"))
     save_model(small, folder / "saved.keras")
     small.save(folder / "by_keras.keras")
     x = models.inputs_of(small)
@@ -97,7 +99,9 @@ def test_a_model_of_several_inputs_is_built_when_it_is_loaded(tmp_path):
     x = rng.integers(0, 50, (4, 6)), rng.standard_normal((4, 24)).astype("float32")
     model = models.Pair()
     model(*x)
-    small, report = compress(model, MessiConfig(rate=0.4, num_clusters=2))
+    small, report = compress(
+        model, MessiConfig(rate=0.4, num_clusters=2, scope="layer")
+    )
     assert "block/steps/0" in [row.path for row in report.replaced]
     save_model(small, tmp_path / "pair.keras")
     again = load_model(tmp_path / "pair.keras")
@@ -106,7 +110,9 @@ def test_a_model_of_several_inputs_is_built_when_it_is_loaded(tmp_path):
 
 
 def test_copies_and_pickles_of_altered_models_compute_the_same():
-    small, _ = compress(models.subclassed(), MessiConfig(rate=0.4, num_clusters=2))
+    small, _ = compress(
+        models.subclassed(), MessiConfig(rate=0.4, num_clusters=2, scope="layer")
+    )
     expected = models.outputs_of(small)
     for copied in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
         assert np.array_equal(models.outputs_of(copied), expected)
@@ -114,7 +120,9 @@ def test_copies_and_pickles_of_altered_models_compute_the_same():
 
 
 def test_an_altered_layer_is_saved_right_in_another_model(tmp_path):
-    small, _ = compress(models.with_blocks(), MessiConfig(rate=0.4, num_clusters=2))
+    small, _ = compress(
+        models.with_blocks(), MessiConfig(rate=0.4, num_clusters=2, scope="layer")
+    )
     inputs = keras.Input((6, 24))
     other = keras.Model(inputs, small.get_layer("block")(inputs))
     other.save(tmp_path / "other.keras")
@@ -126,7 +134,9 @@ def test_an_altered_layer_is_saved_right_in_another_model(tmp_path):
 def test_an_interrupt_while_the_config_is_made_leaves_the_model_whole(
     tmp_path, monkeypatch
 ):
-    small, _ = compress(models.subclassed(), MessiConfig(rate=0.4, num_clusters=2))
+    small, _ = compress(
+        models.subclassed(), MessiConfig(rate=0.4, num_clusters=2, scope="layer")
+    )
 
     def interrupt(self):
         raise KeyboardInterrupt
@@ -147,7 +157,7 @@ def test_a_class_that_is_not_registered_is_named_when_it_is_loaded(tmp_path):
 
     model = Unknown()
     model(models.inputs_of(model))
-    small, _ = compress(model, MessiConfig(rate=0.4, num_clusters=2))
+    small, _ = compress(model, MessiConfig(rate=0.4, num_clusters=2, scope="layer"))
     save_model(small, tmp_path / "small.keras")
     with pytest.raises(ValueError, match="Import the modules.*locate class 'Unknown'"):
         load_model(tmp_path / "small.keras")

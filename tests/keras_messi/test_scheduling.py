@@ -9,7 +9,7 @@ from keras_messi.layers import MessiDense
 from keras_messi.models.keras.surgery import find_layers
 from tests.keras_messi import models
 
-CONFIG = MessiConfig(rate=0.5, num_clusters=2)
+CONFIG = MessiConfig(rate=0.5, num_clusters=2, scope="layer")
 
 
 class Recorder:
@@ -163,7 +163,7 @@ def test_training_between_groups_saves_a_real_network():
         outputs = model.predict(x[1200:], verbose=0)
         return np.mean(outputs.argmax(axis=1) == y[1200:])
 
-    config = MessiConfig(rate=0.8, num_clusters=1)
+    config = MessiConfig(rate=0.8, num_clusters=1, scope="layer")
     bare, _ = compress(model, config, ["a", "b"])
     small, _ = compress_in_groups(model, config, ["a", "b"], fine_tune)
     assert accuracy(model) > 0.9

@@ -18,7 +18,7 @@ from kprojclust import KSubspaces
 from tests.keras_messi import models, transformer_models
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = MessiConfig(rate=0.6, ranks="uniform")
+CONFIG = MessiConfig(rate=0.6, ranks="uniform", scope="layer")
 
 
 @pytest.fixture

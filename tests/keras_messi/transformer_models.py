@@ -149,7 +149,7 @@ def freeze_encoder(model):
         model.bert.encoder.requires_grad_(False)
 
 
-CONFIG = MessiConfig(rate=0.3, num_clusters=2)
+CONFIG = MessiConfig(rate=0.3, num_clusters=2, scope="layer")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_messi.calibration.observing import Observer, Run
 from keras_messi.layers import sizes
@@ -91,7 +92,11 @@ def find_layers(model: Any) -> list[NamedLayer]:
     Raises:
         ValueError: The model is not built, or Keras runs on another backend.
     """
-    return _adapter_of(model).find_layers(model)
+    vocabulary = getattr(model.config, "vocab_size", None)
+    return [
+        x._replace(is_vocabulary=getattr(x.layer, "input_dim", 0) == vocabulary)
+        for x in _adapter_of(model).find_layers(model)
+    ]
 
 
 def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> Any:
@@ -266,6 +271,13 @@ def observe(
     """
     by_path = {path_of(layer): observer for layer, observer in observers.items()}
     return _adapter_of(model).observe(model, by_path)
+
+
+def random_inputs(model: Any) -> dict[str, np.ndarray]:
+    """Batch of random token ids, without padding."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(model.config.vocab_size, size=(32, 16)).astype("int32")
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:

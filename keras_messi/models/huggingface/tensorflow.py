@@ -188,9 +188,10 @@ def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterato
     """Call observers with the inputs of layers whenever the model is run inside."""
     matrices = _matrices(model)
 
-    def run(batch: Any) -> None:
+    def run(batch: Any) -> Any:
         with eagerly():
-            model(keras.tree.map_structure(tf.convert_to_tensor, batch), training=False)
+            inputs = keras.tree.map_structure(tf.convert_to_tensor, batch)
+            return model(inputs, training=False)
 
     with ExitStack() as stack:
         for path, observer in observers.items():

@@ -129,15 +129,14 @@ def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run
     training = [module for module in model.modules() if module.training]
     device = next(model.parameters()).device
 
-    def run(batch: Any) -> None:
+    def run(batch: Any) -> Any:
         tensors = keras.tree.map_structure(
             lambda x: torch.tensor(x, device=device), batch
         )
         with eagerly():
             if isinstance(tensors, dict):
-                model(**tensors)
-            else:
-                model(tensors)
+                return model(**tensors)
+            return model(tensors)
 
     with ExitStack() as stack:
         for path, observer in observers.items():

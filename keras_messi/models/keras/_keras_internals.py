@@ -179,6 +179,44 @@ def graph_inputs(model: keras.Model) -> Any:
     return (_functional_in(model) or model)._inputs_struct
 
 
+def last_layers(model: keras.Model) -> list[keras.Layer]:
+    """Layers with weights that no other such layer follows, if the model is a graph."""
+    if not is_graph(model):
+        return []
+    last, seen = [], set()
+    tensors = keras.tree.flatten((_functional_in(model) or model).outputs)
+    while tensors:
+        layer, node_index, _ = tensors.pop()._keras_history
+        if (layer, node_index) in seen:
+            continue
+        seen.add((layer, node_index))
+        if isinstance(layer, keras.Model):
+            last += last_layers(layer)
+        elif getattr(layer, "weights", None):
+            last.append(layer)
+        else:
+            tensors += layer._inbound_nodes[node_index].input_tensors
+    return last
+
+
+def input_tensors(model: keras.Model, dtype: str) -> Any | None:
+    """Symbolic inputs of a model; None if it takes several and is no graph.
+
+    Args:
+        model: A built model.
+        dtype: Of the input, unless the model is a graph, which knows its inputs.
+    """
+    if is_graph(model):
+        return graph_inputs(model)
+    config = model.get_build_config()
+    shapes = [*config.get("shapes_dict", {}).values()] or [config["input_shape"]]
+    if len(shapes) > 1:
+        return None
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor(shape, dtype), shapes[0]
+    )
+
+
 def trace(model: keras.Model, dtype: str) -> None:
     """Run call() of a model and of all that it calls, on shapes instead of numbers.
 

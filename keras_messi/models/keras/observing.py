@@ -34,11 +34,11 @@ def observe_layers(
         A context with a function that runs the model on a batch.
     """
 
-    def run(batch: Any) -> None:
+    def run(batch: Any) -> Any:
         _check_ids(model, batch)
         # What some layers count or remember from call to call is dropped.
         with eagerly(), keras.StatelessScope():
-            model(batch, training=False)
+            return model(batch, training=False)
 
     with ExitStack() as stack:
         for layer, observer in observers.items():

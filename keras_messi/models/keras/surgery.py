@@ -10,6 +10,7 @@ from keras_messi._keras_internals import own_weights
 from keras_messi.models.keras._keras_internals import (
     direct_layers,
     is_plain_graph,
+    last_layers,
     trace,
 )
 from keras_messi.models.keras.altered import (
@@ -30,6 +31,10 @@ class NamedLayer(NamedTuple):
     layer: keras.Layer
     # Why the layer can't be replaced, if there is such a reason.
     obstacle: str | None = None
+    # Whether its outputs are known to be those of the model, as in a classifier's head.
+    is_last: bool = False
+    # Whether the layer is a table of a vocabulary in the order of frequency.
+    is_vocabulary: bool = False
 
 
 class LayersRefused(ValueError):
@@ -56,8 +61,11 @@ def find_layers(model: keras.Model) -> list[NamedLayer]:
     """
     _check_built(model)
     holders, kept = _holders_of_variables(model), _kept_inside(model)
+    last = last_layers(model)
     return [
-        NamedLayer(path, layer, kept.get(id(layer)) or _tie(layer, holders))
+        NamedLayer(
+            path, layer, kept.get(id(layer)) or _tie(layer, holders), layer in last
+        )
         for path, layer in all_paths(model).items()
         if not isinstance(layer, keras.Model)
     ]

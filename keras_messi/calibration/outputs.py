@@ -1,0 +1,46 @@
+"""How much the outputs of a model change when it is compressed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_messi.calibration.batches import without_padding
+
+
+def float_outputs(outputs: Any, mask: np.ndarray | None = None) -> list[np.ndarray]:
+    """All floating-point arrays in what a model returns.
+
+    Args:
+        outputs: An array, or a structure of arrays with a row for each input.
+        mask: Which positions of the inputs are no padding, bools of shape (batch,
+            positions). Outputs at others are left out.
+    """
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())  # those of transformers are of their own type
+    arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
+    return [
+        without_padding(x, mask).astype(np.float32)
+        for x in arrays
+        if x.dtype.kind not in "iub"
+    ]
+
+
+def output_change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
+    """Squared change of outputs over their spread about the mean of all inputs.
+
+    Args:
+        before: Arrays of one model, with a row for each input.
+        after: Arrays of the same shapes of another.
+
+    Returns:
+        0 for equal outputs. About 1 for outputs that don't depend on the inputs, and
+        2 for those of another model with outputs of the same spread.
+    """
+    pairs = list(zip(before, after, strict=True))
+    change = sum(float(np.sum(np.square(a - b))) for a, b in pairs)
+    spread = sum(float(np.sum(np.square(a - a.mean(axis=0)))) for a in before)
+    if spread == 0:
+        return 0.0 if change == 0 else float("inf")
+    return change / spread

@@ -1,0 +1,137 @@
+"""A matrix stored with all its numbers, each in a few bits."""
+
+import math
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_messi.layers._checks import check_choice, check_positive
+from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
+from keras_messi.layers.numbers.formats import AddWeight, Tensor
+from keras_messi.layers.numbers.levels import MOST_BITS, levels_of, random_rotation
+from keras_messi.layers.storage.base import Storage
+
+
+class Rounded(Storage):
+    """A matrix whose numbers are levels, times a scale for each block.
+
+    It stores a table T: the matrix itself if it is for rows, and otherwise transposed,
+    so that blocks run along the inputs of a unit. Number (i, l) of T is
+    `levels[codes[i, l]] * scales[i, l // block_size]`. With `rotation`, the rows of the
+    matrix are those of T times a random orthogonal matrix, plus `centre`; the matrix
+    follows from the seed and is not stored.
+
+    In memory a code takes a byte, on disk as many bits as it has. Nothing is trained.
+    """
+
+    weights: ClassVar[tuple[str, ...]] = ("codes", "scales", "centre")
+
+    def __init__(
+        self,
+        bits: int,
+        block_size: int | None = None,
+        levels: str = "uniform",
+        rotation: int | None = None,
+    ) -> None:
+        check_choice("levels", levels, MOST_BITS)
+        check_positive("bits", bits)
+        if bits > MOST_BITS[levels]:
+            raise ValueError(
+                f"`bits` must not exceed {MOST_BITS[levels]} with levels={levels!r}. "
+                f"Received: bits={bits}"
+            )
+        if block_size is not None:
+            check_positive("block_size", block_size)
+        self.bits = int(bits)
+        self.block_size = block_size
+        self.levels = levels
+        self.rotation = rotation
+        self.quantization = f"int{self.bits}"
+
+    def build(
+        self, add_weight: AddWeight, shape: tuple[int, int], by_rows: bool
+    ) -> None:
+        self.shape, self._by_rows = shape, by_rows
+        n, width = shape if by_rows else shape[::-1]
+        self._block = min(self.block_size or width, width)
+        frozen = {"trainable": False, "autocast": False, "initializer": "zeros"}
+        self.codes = add_weight(name="codes", shape=(n, width), dtype="uint8", **frozen)
+        blocks = -(-width // self._block)
+        self.scales = add_weight(
+            name="scales", shape=(n, blocks), dtype="float16", **frozen
+        )
+        self.centre: keras.Variable | None = None
+        if self.rotation is not None:
+            self.centre = add_weight(
+                name="centre", shape=(width,), dtype="float32", **frozen
+            )
+
+    def _read(self, codes: Tensor, scales: Tensor, dtype: str) -> Tensor:
+        """Rows of the rotated or plain T from their codes and scales."""
+        table = ops.convert_to_tensor(levels_of(self.bits, self.levels), dtype)
+        numbers = ops.take(table, ops.cast(codes, "int32"), axis=0)
+        scales = ops.cast(scales, dtype)
+        if self.scales.shape[1] > 1:
+            width = self.codes.shape[1]
+            scales = ops.repeat(scales, self._block, axis=-1)[..., :width]
+        return numbers * scales
+
+    def _turned_back(self, rows: Tensor, dtype: str) -> Tensor:
+        """Rows of T from rotated ones."""
+        if self.centre is None:
+            return rows
+        turn = random_rotation(self.codes.shape[1], self.rotation)
+        turned = ops.matmul(rows, ops.convert_to_tensor(turn, dtype))
+        return turned + ops.cast(self.centre, dtype)
+
+    def _table(self, dtype: str) -> Tensor:
+        return self._turned_back(self._read(self.codes, self.scales, dtype), dtype)
+
+    def matrix(self, dtype: str) -> Tensor:
+        table = self._table(dtype)
+        return table if self._by_rows else ops.transpose(table)
+
+    def multiply(self, x: Tensor, dtype: str) -> Tensor:
+        if self._by_rows:
+            return super().multiply(x, dtype)
+        return self._times_transposed(x, dtype)
+
+    def multiply_transposed(self, x: Tensor, dtype: str) -> Tensor:
+        if self._by_rows:
+            return self._times_transposed(x, dtype)
+        return super().multiply_transposed(x, dtype)
+
+    def _times_transposed(self, x: Tensor, dtype: str) -> Tensor:
+        """x @ T.T, of shape (..., rows of T)."""
+        return ops.matmul(x, ops.transpose(self._table(dtype)))
+
+    def rows(self, ids: Tensor, dtype: str, static: bool = False) -> Tensor:
+        if not self._by_rows:
+            return ops.take(self.matrix(dtype), ids, axis=0)
+        codes, scales = (ops.take(x, ids, axis=0) for x in self._for_rows())
+        return self._turned_back(self._read(codes, scales, dtype), dtype)
+
+    def _for_rows(self) -> tuple[Tensor, Tensor]:
+        # LiteRT looks up no float16.
+        return self.codes, ops.cast(self.scales, "float32")
+
+    @property
+    def num_parameters(self) -> int:
+        return math.prod(self.shape)
+
+    def numbers(self) -> dict[str, keras.Variable]:
+        named = {"scales": self.scales, "centre": self.centre}
+        return {name: x for name, x in named.items() if x is not None}
+
+    def save(self, store: Any, owner: str) -> None:
+        store["codes"] = pack_codes(ops.convert_to_numpy(self.codes), 2**self.bits)
+        for name, variable in self.numbers().items():
+            store[name] = variable
+
+    def load(self, store: Any, owner: str) -> None:
+        packed = np.asarray(store["codes"])
+        self.codes.assign(unpack_codes(packed, self.codes.shape, 2**self.bits))
+        for name, variable in self.numbers().items():
+            variable.assign(store[name])
