@@ -28,7 +28,8 @@ def quantize(model: Any, mode: str, filters: Filters = None) -> Any:
             is.
         mode: `"int8"` or `"int4"`.
         filters: Which layers, as for `keras_messi.compress`; None means all
-            `MessiDense` and `MessiEmbedding` layers that are not quantized.
+            `MessiDense` and `MessiEmbedding` layers that are not quantized. Layers
+            with LoRA weights are skipped: merge these first, or quantize before.
 
     Returns:
         A model of the same class.
@@ -51,6 +52,8 @@ def quantize(model: Any, mode: str, filters: Filters = None) -> Any:
         raise ValueError(f"`mode` must be one of {list(BITS)}. Received: mode={mode!r}")
 
     def can_be(layer: keras.Layer) -> bool:
+        if getattr(layer, "lora_enabled", False):
+            return False
         if isinstance(layer, FACTORED):
             return layer.quantization is None
         return filters is not None and has_matrix(layer) and not layer.quantization_mode

@@ -1,6 +1,7 @@
 """Dense layers: inputs times a stored kernel, plus a bias."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import keras
@@ -75,6 +76,9 @@ class StoredDense(StoredMatrix):
         """The dense kernel of shape `(input_dim, units)`, multiplied out; read-only."""
         return self.storage.matrix(self.variable_dtype)
 
+    lora_kernel_a = property(attrgetter("storage.a"), doc="`a` of `enable_lora`.")
+    lora_kernel_b = property(attrgetter("storage.b"), doc="`b` of `enable_lora`.")
+
     @property
     def num_parameters(self) -> int:
         """Numbers in the weights, in however few bits; no scales, ids and codes."""
@@ -140,6 +144,10 @@ class MessiDense(StoredDense):
             also `layer.quantize(mode)` and `layer.dequantize()`.
         activity_regularizer: Regularizer applied to the output.
         bias_constraint: Constraint applied to the bias vector.
+        lora_rank: If given, LoRA is enabled with that rank when the layer is built. See
+            also `layer.enable_lora(rank)`.
+        lora_alpha: The LoRA weights count `lora_alpha / lora_rank` times, by default
+            once.
 
     Input shape:
         `(batch_size, ..., input_dim)`.
@@ -180,7 +188,7 @@ class MessiDense(StoredDense):
             cluster_sizes=cluster_sizes,
             **kwargs,
         )
-        self.grouped_inputs = self.storage.grouped = grouped_inputs
+        self.grouped_inputs = self.storage.plain.grouped = grouped_inputs
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "grouped_inputs": self.grouped_inputs}
@@ -214,8 +222,8 @@ class PQDense(StoredDense):
             number in between, for as many groups of consecutive blocks.
         codebooks_initializer: Initializer for the codebooks.
         codebooks_regularizer: Regularizer applied to the codebooks.
-        **kwargs: What `keras.layers.Dense` takes for activation and bias, and what
-            every layer takes, such as `name` and `dtype`.
+        **kwargs: What `keras.layers.Dense` takes for activation, bias and LoRA, and
+            what every layer takes, such as `name` and `dtype`.
 
     Input shape:
         `(batch_size, ..., input_dim)`

@@ -1,6 +1,7 @@
 """Embedding layers: rows of a stored table, and products with it for tied logits."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import keras
@@ -79,6 +80,9 @@ class StoredEmbedding(StoredMatrix):
         """The dense table `(input_dim, output_dim)`, multiplied out; read-only."""
         return self.storage.matrix(self.variable_dtype)
 
+    lora_embeddings_a = property(attrgetter("storage.a"), doc="`a` of `enable_lora`.")
+    lora_embeddings_b = property(attrgetter("storage.b"), doc="`b` of `enable_lora`.")
+
     @property
     def _logits_dtype(self) -> str:
         return self.reverse_dtype or self.compute_dtype
@@ -149,6 +153,10 @@ class MessiEmbedding(StoredEmbedding):
         quantization: None, `"int8"` or `"int4"`: whether the factors are stored as
             integers of 8 or 4 bits with a scale for each row, and not trainable. See
             also `layer.quantize(mode)` and `layer.dequantize()`.
+        lora_rank: If given, LoRA is enabled with that rank when the layer is built. See
+            also `layer.enable_lora(rank)`.
+        lora_alpha: The LoRA weights count `lora_alpha / lora_rank` times, by default
+            once.
 
     Call arguments:
         inputs: Token ids, or hidden states if `reverse`.
@@ -248,7 +256,8 @@ class PQEmbedding(StoredEmbedding):
         codebooks_regularizer: Regularizer applied to the codebooks.
         **kwargs: `reverse_dtype`, dtype of the logits, by default the compute dtype;
             `logit_soft_cap`, for logits that are
-            `tanh(logits / logit_soft_cap) * logit_soft_cap`; and what every layer
+            `tanh(logits / logit_soft_cap) * logit_soft_cap`; `lora_rank` and
+            `lora_alpha`, as `keras.layers.Embedding` has them; and what every layer
             takes, such as `name` and `dtype`.
 
     Input shape:
@@ -297,7 +306,7 @@ class PQEmbedding(StoredEmbedding):
             codebooks_regularizer=codebooks_regularizer,
             **kwargs,
         )
-        self.storage.check_width(self.output_dim)
+        self.storage.plain.check_width(self.output_dim)
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")

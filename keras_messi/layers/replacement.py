@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_messi.layers.kinds import matrix_name, matrix_shape, plain_type
+from keras_messi.layers.stored_matrix import StoredMatrix
 
 _CARRIED = ("name", "trainable", "dtype")
 _CARRIED_EMBEDDING = (*_CARRIED, "input_dim", "output_dim", "mask_zero")
@@ -67,4 +68,16 @@ def copy_layer(layer: keras.Layer, **changes: Any) -> keras.Layer:
     copy.load_own_variables(
         {name: keras.ops.convert_to_numpy(value) for name, value in store.items()}
     )
+    return copy
+
+
+def can_merge_lora(layer: keras.Layer) -> bool:
+    """Whether a layer has LoRA weights, and factors that can hold them exactly."""
+    return isinstance(layer, StoredMatrix) and layer.can_merge_lora
+
+
+def with_merged_lora(layer: keras.Layer) -> keras.Layer:
+    """A copy of such a layer without LoRA, which computes the same."""
+    copy = copy_layer(layer)
+    copy.merge_lora()
     return copy

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_messi.layers.numbers.integers import BITS, LEVELS, packed_length, unpack
@@ -74,6 +75,12 @@ def _add_zeros(
 
 # By the argument `quantization` of a layer.
 FORMATS: dict[str | None, Floats] = {None: Floats(), **{x: Integers(x) for x in BITS}}
+
+
+def as_floats(weight: Any) -> np.ndarray:
+    """A weight in float32, or float64 if it has that."""
+    array = ops.convert_to_numpy(weight)
+    return array.astype(np.result_type(array.dtype, np.float32), copy=False)
 
 
 def scaled(x: Tensor, scales: Tensor | None) -> Tensor:

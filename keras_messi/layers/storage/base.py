@@ -25,14 +25,21 @@ class Storage(ABC):
     Attributes:
         weights: Attributes besides the arguments that can be read on the layer.
         can_quantize: Whether `quantized` and `dequantized` are implemented.
+        regularizer: Regularizer of the trained numbers.
         quantization: None, or the mode that trained numbers are quantized in.
         shape: `(n, d)`, once built.
     """
 
     weights: ClassVar[tuple[str, ...]] = ()
     can_quantize: ClassVar[bool] = False
+    regularizer: Any = None
     quantization: str | None = None
     shape: tuple[int, int]
+
+    @property
+    def plain(self) -> Any:
+        """The storage of the matrix without what is added to it: mostly itself."""
+        return self
 
     @classmethod
     def arguments(cls) -> list[str]:
@@ -123,4 +130,13 @@ class Storage(ABC):
 
     def dequantized(self, dtype: str) -> dict[str, Any]:
         """All `numbers` as floats again."""
+        raise NotImplementedError
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether `plus` is implemented: whether a product can be added exactly."""
+        return False
+
+    def plus(self, a: np.ndarray, b: np.ndarray) -> tuple[Self, dict[str, np.ndarray]]:
+        """A storage of A + a @ b, not built, and its `numbers`."""
         raise NotImplementedError

@@ -40,6 +40,7 @@ class Codebooks(Storage):
         self.num_codebooks = self._codewords.num_codebooks
         self.codebooks_initializer = keras.initializers.get(codebooks_initializer)
         self.codebooks_regularizer = keras.regularizers.get(codebooks_regularizer)
+        self.regularizer = self.codebooks_regularizer
 
     def build(
         self, add_weight: AddWeight, shape: tuple[int, int], by_rows: bool

@@ -96,5 +96,9 @@ class CodedFactors(Factors):
     ) -> dict[str, np.ndarray]:
         return {**numbers, **quantize_bases(numbers["bases"], mode)}
 
+    @property
+    def can_merge(self) -> bool:
+        return False
+
     def dequantized(self, dtype: str) -> dict[str, Any]:
         return {"codebooks": self.codebooks, "bases": self._scaled_bases(dtype)}

@@ -1,7 +1,8 @@
 """A matrix stored as k pairs of factors."""
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -14,12 +15,14 @@ from keras_messi.layers.numbers.formats import (
     AddWeight,
     Floats,
     Tensor,
+    as_floats,
     column,
     scaled,
 )
 from keras_messi.layers.storage.base import Storage
 from keras_messi.layers.storage.lookup import rows_by_cluster, rows_wide, split_scales
 from keras_messi.layers.storage.quantized_factors import quantize_factors
+from keras_messi.layers.storage.raised_factors import add_product
 
 
 class Factors(Storage):
@@ -61,10 +64,8 @@ class Factors(Storage):
     ) -> None:
         check_choice("quantization", quantization, FORMATS)
         check_positive("num_clusters", num_clusters)
-        ranks = _one_per_cluster("rank", rank, num_clusters)
         self.num_clusters = int(num_clusters)
-        self.rank = ranks[0] if len(set(ranks)) == 1 else ranks
-        self.ranks = ranks
+        self._set_ranks(_one_per_cluster("rank", rank, num_clusters))
         self.cluster_sizes: list[int] = []  # until it is built
         if cluster_sizes is not None:
             self.cluster_sizes = _one_per_cluster(
@@ -73,7 +74,12 @@ class Factors(Storage):
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
         self.bases_initializer = keras.initializers.get(bases_initializer)
         self.factors_regularizer = keras.regularizers.get(factors_regularizer)
+        self.regularizer = self.factors_regularizer
         self.quantization = quantization
+
+    def _set_ranks(self, ranks: list[int]) -> None:
+        self.rank = ranks[0] if len(set(ranks)) == 1 else ranks
+        self.ranks = ranks
 
     def build(
         self, add_weight: AddWeight, shape: tuple[int, int], by_rows: bool
@@ -314,6 +320,23 @@ class Factors(Storage):
         tables = enumerate(self._scaled_tables(dtype))
         coordinates = {f"coordinates_{c}": table for c, table in tables}
         return {**coordinates, "bases": self._scaled_bases(dtype)}
+
+    @property
+    def can_merge(self) -> bool:
+        return self.quantization is None
+
+    def plus(self, a: np.ndarray, b: np.ndarray) -> tuple[Self, dict[str, np.ndarray]]:
+        by_cluster = a[np.argsort(self.assignments, kind="stable")]
+        tables, bases = add_product(
+            [as_floats(table) for table in self.coordinates],
+            np.split(as_floats(self.bases), np.cumsum(self.ranks)[:-1]),
+            np.split(by_cluster, np.cumsum(self.cluster_sizes)[:-1]),
+            b,
+        )
+        raised = copy.copy(self)
+        raised._set_ranks([len(basis) for basis in bases])
+        numbers = {f"coordinates_{c}": table for c, table in enumerate(tables)}
+        return raised, {**numbers, "bases": np.concatenate(bases)}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cluster_sizes": self.cluster_sizes or None}

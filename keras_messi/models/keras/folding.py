@@ -134,6 +134,8 @@ def _pairs(
         consumer = call.layer
         if type(consumer) is not MessiDense or consumer.routing is None:
             continue
+        if consumer.lora_enabled:  # whose weights are in the order of the inputs
+            continue
         producer = producer_of(call.inputs[0]) if uses[consumer] == 1 else None
         if producer is not None:
             yield consumer, producer
@@ -152,7 +154,7 @@ def _is_elementwise(call: Call) -> bool:
 
 def _can_reorder_outputs(layer: keras.layers.Dense | MessiDense) -> bool:
     is_dense = type(layer) is keras.layers.Dense
-    if is_dense and (layer.quantization_mode or layer.lora_enabled):
+    if layer.lora_enabled or (is_dense and layer.quantization_mode):
         return False
     names = ["bias_regularizer", "activity_regularizer"]
     names += ["kernel_regularizer"] if is_dense else ["factors_regularizer"]

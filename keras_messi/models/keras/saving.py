@@ -8,21 +8,25 @@ from pathlib import Path
 
 import keras
 
+# Loading a compressed model needs these classes registered, and nothing else.
 import keras_messi.layers  # noqa: F401
 from keras_messi.files import check_target, replaced_atomically
-
-# Loading a compressed model needs these classes registered, and nothing else.
+from keras_messi.layers.replacement import can_merge_lora, with_merged_lora
 from keras_messi.models.keras._keras_internals import without_training_state
+from keras_messi.models.keras.altered import all_layers
+from keras_messi.models.keras.surgery import replace_layers
 
 
 def save_model(
     model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Save a model as a `.keras` file, without its optimizer.
+    """Save a model as a `.keras` file, without its optimizer and LoRA weights.
 
     The file is written beside its place and then renamed, so that an old file stays
     intact whatever happens. The state of the optimizer, often twice the size of the
-    model, is left out; `model.save()` keeps it.
+    model, is left out; `model.save()` keeps it. LoRA weights are merged into factors in
+    floating-point numbers, as `layer.merge_lora()` does, in the file only; layers of
+    integers or codes keep them.
 
     Args:
         model: The model to save.
@@ -35,8 +39,16 @@ def save_model(
         OSError: The file can't be written.
     """
     path = check_target(path, ".keras", overwrite=overwrite)
+    model = _with_merged_lora(model)
     with replaced_atomically(path) as partial, without_training_state(model):
         keras.saving.save_model(model, partial)
+
+
+def _with_merged_lora(model: keras.Model) -> keras.Model:
+    """The model, or a copy if it has LoRA weights to merge."""
+    adapted = list(filter(can_merge_lora, all_layers(model)))
+    merged = {layer: with_merged_lora(layer) for layer in adapted}
+    return replace_layers(model, merged) if merged else model
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
