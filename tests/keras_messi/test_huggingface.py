@@ -20,6 +20,7 @@ from keras_messi.models.huggingface import models as hf
 from keras_messi.models.huggingface.frameworks import adapter_for
 from keras_messi.models.huggingface.models import stored_tensors
 from tests.keras_messi import transformer_models as models
+from tests.keras_messi.factored import stored
 
 if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
@@ -298,6 +299,32 @@ def test_what_cannot_be_done_on_saving_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match="`push_to_hub`"):
         small.save_pretrained(tmp_path, push_to_hub=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lora_weights_are_trained_copied_and_merged_on_saving(small, tmp_path):
+    adapted = SURGERY.replace_layers(small, {})
+    modules = (
+        adapted.submodules if models.BACKEND == "tensorflow" else adapted.modules()
+    )
+    layers = [layer for layer in modules if hasattr(layer, "enable_lora")]
+    for layer in layers:
+        layer.enable_lora(2, b_initializer="he_uniform")
+    factored = adapter.factored_layers(adapted)
+    assert len(factored) == len(layers)
+    moved = moved_by_one_step(adapted)
+    for path, layer in factored.items():
+        trained = {name.split(adapter.SEPARATOR)[-1] for name in moved if path in name}
+        assert trained == {"lora_a", "lora_b"} | ({"bias"} & set(stored(layer))), path
+    adapted.save_pretrained(tmp_path)
+    loaded = from_pretrained(tmp_path)
+    for path, layer in adapter.factored_layers(loaded).items():
+        ranks = adapter.factored_layers(small)[path].ranks
+        width = layer.storage.shape[1]
+        assert layer.ranks == [min(rank + 2, width) for rank in ranks]
+    np.testing.assert_allclose(
+        models.outputs_of(loaded), models.outputs_of(adapted), atol=1e-5
+    )
+    assert all(layer.lora_enabled for layer in factored.values())
 
 
 def test_an_interrupt_while_saving_leaves_the_old_model(folder, small, monkeypatch):

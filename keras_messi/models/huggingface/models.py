@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_messi.calibration.observing import Observer, Run
 from keras_messi.layers import sizes
+from keras_messi.layers.replacement import can_merge_lora, with_merged_lora
 from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.proxies import path_of
@@ -35,7 +36,9 @@ class CompressedModel:
     ) -> None:
         """Save the model in a folder, for `keras_messi.huggingface.from_pretrained`.
 
-        An old model in the folder stays intact whatever happens.
+        An old model in the folder stays intact whatever happens. LoRA weights are
+        merged into factors in floating-point numbers, as `layer.merge_lora()` does, in
+        the folder only; layers of integers or codes keep them.
 
         Args:
             save_directory: The folder; it is made if it does not exist.
@@ -111,7 +114,8 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
     """
     adapter = _adapter_of(model)
     config = copy.deepcopy(model.config)
-    recipe = dict(getattr(config, "messi", {}).get("layers", {}))
+    factored = adapter.factored_layers(model)
+    recipe = {path: _recipe_of(layer) for path, layer in factored.items()}
     tensors = stored_tensors(model)
     for old, new in replacements.items():
         path = path_of(old)
@@ -209,9 +213,15 @@ def _check_names(expected: set[str], found: set[str]) -> None:
 def stored_tensors(model: Any) -> dict[str, Any]:
     """All weights of a model by name, those of factored layers as these store them."""
     adapter = _adapter_of(model)
+    return _tensors(adapter, model, adapter.factored_layers(model))
+
+
+def _tensors(
+    adapter: ModuleType, model: Any, factored: Mapping[str, keras.Layer]
+) -> dict[str, Any]:
     weights = adapter.stock_weights(model)
     tensors = {name: adapter.read(weight) for name, weight in weights.items()}
-    for path, layer in adapter.factored_layers(model).items():
+    for path, layer in factored.items():
         tensors |= _stored_by(layer, path, adapter)
     return tensors
 
@@ -284,7 +294,14 @@ def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:
     """What `folders.write` writes for a model."""
     adapter, config = _adapter_of(model), copy.deepcopy(model.config)
     config.architectures = [_plain_class(model).__name__.removeprefix(adapter.PREFIX)]
-    return config, stored_tensors(model), adapter.save_file
+    factored = {
+        path: with_merged_lora(layer) if can_merge_lora(layer) else layer
+        for path, layer in adapter.factored_layers(model).items()
+    }
+    if factored:  # whose arguments may not be those that the model was made with
+        recipe = {path: _recipe_of(layer) for path, layer in factored.items()}
+        config.messi = {**config.messi, "layers": recipe}
+    return config, _tensors(adapter, model, factored), adapter.save_file
 
 
 def _adapter_of(model: Any) -> ModuleType:

@@ -39,19 +39,39 @@ class FactoredLayer(tf_keras.layers.Layer):
 
     tf_keras sees no weights in a Keras 3 layer, neither to train nor to save them. Here
     they are entered into its lists.
+
+    Args:
+        factored: The layer, built.
+        scope: The scope of names that it was built in.
+        activation: What to apply to its outputs.
     """
 
     def __init__(
-        self, factored: keras.Layer, activation: Any = None, **kwargs: Any
+        self,
+        factored: keras.Layer,
+        scope: str,
+        activation: Any = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.factored = factored
+        self.scope = scope
         self.activation = activation
-        self._trainable_weights.extend(v.value for v in factored.trainable_variables)
-        self._non_trainable_weights.extend(
-            v.value for v in factored.non_trainable_variables
-        )
+        self._list_weights()
         self.built = True
+
+    def _list_weights(self) -> None:
+        layer = self.factored
+        self._trainable_weights[:] = [v.value for v in layer.trainable_variables]
+        self._non_trainable_weights[:] = [
+            v.value for v in layer.non_trainable_variables
+        ]
+
+    def enable_lora(self, rank: int, **options: Any) -> None:
+        """What `enable_lora` of the compressed layer does, which see."""
+        with tf.name_scope(self.scope):
+            self.factored.enable_lora(rank, **options)
+        self._list_weights()
 
     def call(self, inputs: Any) -> Any:
         """Apply the factored layer, then the activation of the layer replaced."""
@@ -165,13 +185,14 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         owner, attribute, old = holder = matrices[path][0]
         # The policy of the model around it, which is not saved with a model.
         layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
-        with tf.name_scope(f"{model.name}/{path.rpartition('/')[0]}"):
+        scope = f"{model.name}/{path.rpartition('/')[0]}"
+        with tf.name_scope(scope):
             layer.build((None, holder.matrix.shape[0]))
         kwargs = {"name": layer.name, "dtype": owner.dtype_policy}
         new = (
-            FactoredLayer(layer, old.activation, **kwargs)
+            FactoredLayer(layer, scope, old.activation, **kwargs)
             if holder.is_dense
-            else FactoredTable(layer, **kwargs)
+            else FactoredTable(layer, scope, **kwargs)
         )
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
