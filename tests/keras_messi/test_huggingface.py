@@ -298,6 +298,9 @@ def test_saving_over_a_plain_model_is_refused(small, classifier, tmp_path):
 def test_what_cannot_be_done_on_saving_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match="`push_to_hub`"):
         small.save_pretrained(tmp_path, push_to_hub=True)
+    for wrong in ("much", 0):
+        with pytest.raises(ValueError, match=f"`max_shard_size`.*{wrong}"):
+            small.save_pretrained(tmp_path, max_shard_size=wrong)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -325,6 +328,26 @@ def test_lora_weights_are_trained_copied_and_merged_on_saving(small, tmp_path):
         models.outputs_of(loaded), models.outputs_of(adapted), atol=1e-5
     )
     assert all(layer.lora_enabled for layer in factored.values())
+
+
+def test_a_model_in_shards_reloads_and_is_replaced_by_one_file(small, tmp_path):
+    small.save_pretrained(tmp_path, max_shard_size="20KB")
+    index = json.loads((tmp_path / folders.INDEX).read_text())
+    shards = set(index["weight_map"].values())
+    assert set(index["weight_map"]) == set(stored_tensors(small))
+    assert len(shards) > 1
+    assert {"config.json", folders.INDEX} | shards == {
+        x.name for x in tmp_path.iterdir()
+    }
+    assert all((tmp_path / x).stat().st_size < 30_000 for x in shards)
+    np.testing.assert_array_equal(
+        models.outputs_of(from_pretrained(tmp_path)), models.outputs_of(small)
+    )
+    (tmp_path / max(shards)).unlink()
+    with pytest.raises(ValueError, match=f"{max(shards)}.*without it"):
+        from_pretrained(tmp_path)
+    small.save_pretrained(tmp_path, max_shard_size="1GB")
+    assert {x.name for x in tmp_path.iterdir()} == {"config.json", folders.WEIGHTS}
 
 
 def test_an_interrupt_while_saving_leaves_the_old_model(folder, small, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_messi.files import check_target_folder
-from keras_messi.models.huggingface.folders import CONFIG, WEIGHTS
+from keras_messi.models.huggingface.folders import CONFIG, INDEX, WEIGHTS
 
 # What else than a config and weights no copy needs.
 _WEIGHTS = {".bin", ".h5", ".msgpack", ".onnx", ".ot", ".safetensors"}
@@ -13,7 +13,8 @@ _WEIGHTS = {".bin", ".h5", ".msgpack", ".onnx", ".ot", ".safetensors"}
 
 def check_target(folder: Path, overwrite: bool) -> None:
     """Raise an error unless a compressed model can be written to a folder."""
-    check_target_folder(folder, WEIGHTS, overwrite=overwrite)
+    mark = INDEX if (folder / INDEX).exists() else WEIGHTS
+    check_target_folder(folder, mark, overwrite=overwrite)
 
 
 def save(model: Any, folder: Path, original: Path | None, overwrite: bool) -> None:
@@ -33,5 +34,6 @@ def save(model: Any, folder: Path, original: Path | None, overwrite: bool) -> No
     model.save_pretrained(folder)
     for file in original.iterdir() if original else []:
         is_ours = file.name == CONFIG or file.suffix in _WEIGHTS
+        is_ours = is_ours or file.name.endswith(".index.json")
         if file.is_file() and not is_ours:
             shutil.copyfile(file, folder / file.name)

@@ -32,7 +32,11 @@ class CompressedModel:
     config: Any
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], **options: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        max_shard_size: int | str | None = None,
+        **options: Any,
     ) -> None:
         """Save the model in a folder, for `keras_messi.huggingface.from_pretrained`.
 
@@ -42,11 +46,15 @@ class CompressedModel:
 
         Args:
             save_directory: The folder; it is made if it does not exist.
-            options: Those of transformers are taken and have no effect.
+            max_shard_size: Bytes of weights in one file, or a string such as `"5MB"`.
+                What is larger is split as transformers does; one weight is never split.
+                By default there is one file.
+            options: Others of transformers are taken and have no effect.
 
         Raises:
             FileExistsError: The folder holds weights of a model that is not compressed.
-            ValueError: `push_to_hub` or `saved_model` is set.
+            ValueError: `push_to_hub` or `saved_model` is set, or `max_shard_size` is
+                not as above.
         """
         for name in ("push_to_hub", "saved_model"):
             if options.get(name):
@@ -54,7 +62,7 @@ class CompressedModel:
                     f"`{name}` can't be done with a compressed model: save it in a "
                     f"folder. Received: {name}={options[name]!r}"
                 )
-        folders.write(save_directory, *_contents(self))
+        folders.write(save_directory, *_contents(self), max_shard_size)
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
