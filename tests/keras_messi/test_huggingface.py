@@ -305,7 +305,7 @@ def test_what_cannot_be_done_on_saving_is_refused(small, tmp_path):
 
 
 def test_lora_weights_are_trained_copied_and_merged_on_saving(small, tmp_path):
-    adapted = SURGERY.replace_layers(small, {})
+    adapted = hf.replace_layers(small, {})
     modules = (
         adapted.submodules if models.BACKEND == "tensorflow" else adapted.modules()
     )
