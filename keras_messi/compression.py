@@ -1,31 +1,43 @@
 """Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 from tqdm import tqdm
 
 from keras_messi.allocation.planning import (
+    Plan,
     PlannedLayer,
     allocate,
     make_plan,
     selected_layers,
 )
-from keras_messi.calibration.batches import padding_mask
+from keras_messi.allocation.within_budget import fit_within_budget, num_candidates
+from keras_messi.calibration.batches import set_apart
 from keras_messi.calibration.observers import collect_statistics
-from keras_messi.calibration.outputs import float_outputs, output_change
-from keras_messi.calibration.statistics import CalibrationStatistics
-from keras_messi.configs import Config
+from keras_messi.calibration.outputs import output_change
+from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
+from keras_messi.configs import BudgetConfig, Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.registry import Compressed, compress_layer
-from keras_messi.models.adapter import Family, family_of, open_model, swap_layers
+from keras_messi.models.adapter import (
+    Family,
+    family_of,
+    open_model,
+    outputs_of,
+    swap_layers,
+)
 from keras_messi.models.keras.surgery import Filters
 from keras_messi.report import CompressionReport, ReplacedLayer, SkipReason
 
 # Squared change of the outputs, over their spread, above which there is a warning.
 LARGE_CHANGE = 0.3
+# Inputs to find it on without calibration data.
+NUM_RANDOM_INPUTS = 32
+# Inputs to calibrate a budget of bytes on without calibration data.
+NUM_RANDOM_CALIBRATION = 512
 _ADVICE = (
     ". Fine-tune it, remove less, give `calibration_data`, or leave layers out by "
     "`filters`."
@@ -92,26 +104,21 @@ def compress(
     """
     family, named_layers = open_model(model)
     plan = make_plan(named_layers, config, filters)
-    statistics = None
-    if isinstance(calibration_data, CalibrationStatistics):
-        statistics = calibration_data
-    elif calibration_data is not None:
-        layers = {one.path: one.layer for one in plan.layers}
-        observe = family.observe
-        statistics = collect_statistics(model, observe, layers, calibration_data)
+    statistics = _statistics(family, model, plan, calibration_data)
     allocate(plan, statistics)
-    compressed = {
-        one.named: compress_layer(
-            one.layer, config, one.statistics, one.numbers, one.weights
-        )
-        for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
-    }
-    new_layers = {named: found.layer for named, found in compressed.items()}
-    swapped = swap_layers(family, model, new_layers)
+    if isinstance(config, BudgetConfig):
+        assert statistics is not None
+        with _progress(num_candidates(plan), verbose) as bar:
+            swapped, found = fit_within_budget(
+                family, model, plan, statistics.inputs, bar.update
+            )
+    else:
+        found = _fit(plan, verbose)
+        new_layers = {one.named: x.layer for one, x in found.items()}
+        swapped = swap_layers(family, model, new_layers)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
     replaced = [
-        _describe(one, swapped.layers[one.path], compressed[one.named])
-        for one in plan.layers
+        _describe(one, swapped.layers[one.path], found[one]) for one in plan.layers
     ]
     change = _output_change(family, model, swapped.model, statistics)
     report = CompressionReport(
@@ -122,6 +129,51 @@ def compress(
     return swapped.model, report
 
 
+def _statistics(
+    family: Family, model: Any, plan: Plan, data: Any
+) -> CalibrationStatistics | None:
+    """Calibration statistics of the layers of a plan, if there are any.
+
+    A budget of bytes needs some, and a batch of inputs that they do not know.
+    """
+    if isinstance(data, CalibrationStatistics):
+        return data
+    layers = {one.path: one.layer for one in plan.layers}
+    if not isinstance(plan.config, BudgetConfig):
+        if data is None:
+            return None
+        return collect_statistics(model, family.observe, layers, data)
+    is_random = data is None
+    if is_random:
+        data = family.random_inputs(model, NUM_RANDOM_CALIBRATION)
+    if is_random and data is None:
+        raise ValueError(
+            "`calibration_data` must be given for this model, as it is not known what "
+            "inputs it takes. Received: calibration_data=None"
+        )
+    inputs, rest = set_apart(data)
+    found = collect_statistics(model, family.observe, layers, rest)
+    known = found.by_path
+    if is_random:  # what is known of vocabularies without data says more
+        known = {k: x for k, x in known.items() if not isinstance(x, TokenCounts)}
+    return replace(
+        found, by_path=known, inputs=inputs, outputs=outputs_of(family, model, inputs)
+    )
+
+
+def _progress(total: int, verbose: bool) -> tqdm:
+    return tqdm(None, "compress", total, unit="candidate", disable=not verbose)
+
+
+def _fit(plan: Plan, verbose: bool) -> dict[PlannedLayer, Compressed]:
+    return {
+        one: compress_layer(
+            one.layer, plan.config, one.statistics, one.numbers, one.weights
+        )
+        for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
+    }
+
+
 def _output_change(
     family: Family, model: Any, small: Any, statistics: CalibrationStatistics | None
 ) -> float | None:
@@ -130,17 +182,11 @@ def _output_change(
         inputs, before = statistics.inputs, statistics.outputs
         return output_change(before, outputs_of(family, small, inputs))
     try:
-        inputs = family.random_inputs(model)
+        inputs = family.random_inputs(model, NUM_RANDOM_INPUTS)
         before, after = (outputs_of(family, x, inputs) for x in (model, small))
     except Exception:  # the code of any model may refuse what is random
         return None
     return output_change(before, after)
-
-
-def outputs_of(family: Family, model: Any, inputs: Any) -> list[np.ndarray]:
-    """All floats that a model returns for a batch of inputs, without padding."""
-    with family.observe(model, {}) as run:
-        return float_outputs(run(inputs), padding_mask(inputs))
 
 
 def calibrate(

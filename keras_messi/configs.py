@@ -33,7 +33,9 @@ class MessiConfig:
         quantization: "int8" or "int4" stores the factors as such integers. A `PQConfig`
             stores the coordinates as codes, with one codebook or "all", and leaves the
             bases. A rate then is what is removed before there are codes, ranks become
-            multiples of the block size, and a `rank` must be one.
+            multiples of the block size, and a `rank` must be one. A `RoundingConfig`
+            stores the coordinates in so many bits, with a scale a row, and the bases
+            in int8; of it, bits, levels and seed count.
         loss: What the clusters minimise of the distances of their rows: a name or an
             object that `kprojclust.KSubspaces` takes, such as "l1".
         clustering: "subspaces", or "k-means" for the paper's control: clusters of near
@@ -56,7 +58,7 @@ class MessiConfig:
     rank: int | None = None
     ranks: str = "budget"
     scope: str = "auto"
-    quantization: "str | PQConfig | None" = None
+    quantization: "str | PQConfig | RoundingConfig | None" = None
     loss: Any = "squared"
     clustering: str = "subspaces"
     seed: int = 0
@@ -77,7 +79,7 @@ class MessiConfig:
         _check_choice("scope", self.scope, "auto", "layer", "model")
         if isinstance(self.quantization, PQConfig):
             self._check_blocks(self.quantization)
-        else:
+        elif not isinstance(self.quantization, RoundingConfig):
             _check_choice("quantization", self.quantization, None, "int8", "int4")
         _check_choice("clustering", self.clustering, "subspaces", "k-means")
         _check_integer("seed", self.seed, least=0)
@@ -243,7 +245,61 @@ class RoundingConfig:
         return self.levels or ("normal" if self.bits <= 3 else "uniform")
 
 
-Config = MessiConfig | PQConfig | RoundingConfig
+@dataclass(frozen=True)
+class BudgetConfig:
+    """Make a model fit into so many bytes, so that its outputs change least.
+
+    For each matrix, ways to store it are tried: all numbers in 8 to 1 bits, or factors
+    around subspaces in a few bits. The bytes are shared out so that the last one does
+    as much everywhere. What counts is the error of the outputs of the layers on
+    calibration data, and how much those of the model change by it; without data, on
+    random inputs.
+
+    Exactly one of the first two arguments is given.
+
+    Args:
+        max_bytes: Most bytes of the saved model: of the `.keras` file, or of the files
+            of weights and config that `save_pretrained` writes.
+        times_smaller: The same as a share: how often the new file fits into that of
+            the model as it is.
+        seed: Seed of clusterings and rotations.
+
+    Example:
+
+    >>> from keras_messi import BudgetConfig
+    >>> BudgetConfig(times_smaller=10).bytes_for(1_000_000)
+    100000
+    """
+
+    max_bytes: int | None = None
+    times_smaller: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.max_bytes is None) == (self.times_smaller is None):
+            raise ValueError(
+                "Exactly one of `max_bytes` and `times_smaller` must be given. "
+                f"Received: max_bytes={self.max_bytes}, "
+                f"times_smaller={self.times_smaller}"
+            )
+        if self.max_bytes is not None:
+            _check_integer("max_bytes", self.max_bytes, least=1)
+        times = self.times_smaller
+        if times is not None and not (isinstance(times, Real) and 1 < times < 1e6):
+            raise ValueError(
+                "`times_smaller` must be a number above 1. "
+                f"Received: times_smaller={times!r}"
+            )
+        _check_integer("seed", self.seed, least=0)
+
+    def bytes_for(self, size: int) -> int:
+        """Most bytes of the new file for a model whose file has so many."""
+        if self.max_bytes is not None:
+            return self.max_bytes
+        return floor(size / float(self.times_smaller or 1))
+
+
+Config = MessiConfig | PQConfig | RoundingConfig | BudgetConfig
 
 
 def _check_choice(name: str, value: Any, *choices: Any) -> None:

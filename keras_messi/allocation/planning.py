@@ -14,7 +14,7 @@ from keras_messi.calibration.statistics import (
     vocabulary_weights,
     weights_of_rows,
 )
-from keras_messi.configs import Config, MessiConfig
+from keras_messi.configs import BudgetConfig, Config, MessiConfig, RoundingConfig
 from keras_messi.layers.kinds import is_table, matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.methods.registry import reason_to_skip
@@ -27,7 +27,7 @@ SMALL = 0.02
 MUCH = 0.1
 
 
-@dataclass
+@dataclass(eq=False)
 class PlannedLayer:
     """A layer to be compressed.
 
@@ -172,6 +172,8 @@ def selected_layers(layers: Sequence[NamedLayer], filters: Filters) -> list[Name
 
 
 def _reason_to_skip(named: NamedLayer, config: Config) -> tuple[str, str] | None:
+    if isinstance(config, BudgetConfig):  # which tries, for one, to round
+        config = RoundingConfig(8, None)
     reason = reason_to_skip(named.layer, config)
     if reason is None and named.obstacle:
         return SkipReason.REFUSED, named.obstacle

@@ -1,6 +1,7 @@
 """Batches of inputs, from whatever holds data: arrays, datasets, loaders, iterables."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -45,6 +46,21 @@ def input_batches(
             f"`{name}` must hold at least one batch. Received: {_kind(data)} that is "
             "empty, or an iterator that is used up"
         )
+
+
+def set_apart(data: Any, name: str = "calibration_data") -> tuple[Inputs, Any]:
+    """The first batch, and the data without it, unless it is the only one.
+
+    Args:
+        data: As for `input_batches`.
+        name: What to call the data in errors.
+    """
+    batches = input_batches(data, name)
+    first = next(batches)
+    second = next(batches, None)
+    if second is None:
+        return first, [(first,)]
+    return first, ((batch,) for batch in chain([second], batches))
 
 
 def _of_arrays(data: Any, name: str, size: int) -> Iterator[Inputs] | None:

@@ -4,10 +4,17 @@
 `numbers` how its numbers are. Keras only: layers may import `_keras_internals`.
 """
 
-from keras_messi.layers.dense import MessiDense, MessiPQDense, PQDense, RoundedDense
+from keras_messi.layers.dense import (
+    MessiDense,
+    MessiPQDense,
+    MessiRoundedDense,
+    PQDense,
+    RoundedDense,
+)
 from keras_messi.layers.embedding import (
     MessiEmbedding,
     MessiPQEmbedding,
+    MessiRoundedEmbedding,
     PQEmbedding,
     RoundedEmbedding,
 )
@@ -21,6 +28,8 @@ __all__ = [
     "MessiEmbedding",
     "MessiPQDense",
     "MessiPQEmbedding",
+    "MessiRoundedDense",
+    "MessiRoundedEmbedding",
     "PQDense",
     "PQEmbedding",
     "QuantNoise",

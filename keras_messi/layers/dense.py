@@ -13,6 +13,7 @@ from keras_messi.layers.storage.codebooks import Codebooks
 from keras_messi.layers.storage.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.storage.rounded import Rounded
+from keras_messi.layers.storage.rounded_factors import RoundedFactors
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -336,6 +337,61 @@ class MessiPQDense(MessiDense):
             block_size=block_size,
             num_codewords=num_codewords,
             num_codebooks=num_codebooks,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class MessiRoundedDense(MessiDense):
+    """Densely connected layer whose kernel rows lie on k subspaces, in a few bits.
+
+    It computes what `MessiDense` does, on inputs of the same shape. But each coordinate
+    is one of `2^bits` levels, times the scale of its row. It stores `bits` bits for
+    each coordinate, a float16 and one cluster id for each input, the bases and the
+    bias. Coordinates are not trained.
+
+    Args:
+        units: Positive integer, dimensionality of the output space.
+        num_clusters: Positive integer, number of clusters k.
+        rank: Rank j of every cluster, or a list of one rank per cluster.
+        bits: 1 to 8, or to 4 with normal levels: bits of a coordinate.
+        levels: `"uniform"`, or `"normal"` for the levels of least mean squared error
+            for normal numbers.
+        cluster_sizes: List of k integers, number of inputs in each cluster. By default
+            the inputs are spread evenly.
+        **kwargs: What `MessiDense` takes. `quantization` is that of the bases, by
+            default `"int8"`.
+
+    Example:
+
+    >>> import keras, keras_messi
+    >>> layer = keras_messi.layers.MessiRoundedDense(10, 2, rank=6, bits=3)
+    >>> layer(keras.ops.ones((4, 20))).shape == (4, 10)
+    True
+
+    Reference:
+        - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290)
+    """
+
+    storage_class = RoundedFactors
+
+    def __init__(
+        self,
+        units: int,
+        num_clusters: int,
+        rank: int | Sequence[int],
+        bits: int,
+        levels: str = "normal",
+        cluster_sizes: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            units,
+            num_clusters,
+            rank,
+            cluster_sizes,
+            bits=bits,
+            levels=levels,
             **kwargs,
         )
 

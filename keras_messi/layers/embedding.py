@@ -15,6 +15,7 @@ from keras_messi.layers.storage.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.storage.lookup import is_static
 from keras_messi.layers.storage.rounded import Rounded
+from keras_messi.layers.storage.rounded_factors import RoundedFactors
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -380,6 +381,64 @@ class MessiPQEmbedding(MessiEmbedding):
             block_size=block_size,
             num_codewords=num_codewords,
             num_codebooks=num_codebooks,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class MessiRoundedEmbedding(MessiEmbedding):
+    """Embedding layer whose rows lie on k subspaces, in a few bits.
+
+    It computes what `MessiEmbedding` does, tied logits included. But each coordinate is
+    one of `2^bits` levels, times the scale of its row. It stores `bits` bits for each
+    coordinate, a float16 and one cluster id for each token, and the bases. Coordinates
+    are not trained.
+
+    Args:
+        input_dim: Positive integer, size of the vocabulary.
+        output_dim: Positive integer, dimension of the embedding.
+        num_clusters: Positive integer, number of clusters k.
+        rank: Rank j of every cluster, or a list of one rank per cluster.
+        bits: 1 to 8, or to 4 with normal levels: bits of a coordinate.
+        levels: `"uniform"`, or `"normal"` for the levels of least mean squared error
+            for normal numbers.
+        cluster_sizes: List of k integers, number of tokens in each cluster. By default
+            the tokens are spread evenly.
+        **kwargs: What `MessiEmbedding` takes. `quantization` is that of the bases, by
+            default `"int8"`.
+
+    Example:
+
+    >>> import keras_messi, numpy as np
+    >>> layer = keras_messi.layers.MessiRoundedEmbedding(20, 10, 2, rank=6, bits=3)
+    >>> layer(np.array([[0, 19, 5]])).shape == (1, 3, 10)
+    True
+
+    Reference:
+        - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290)
+    """
+
+    storage_class = RoundedFactors
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        num_clusters: int,
+        rank: int | Sequence[int],
+        bits: int,
+        levels: str = "normal",
+        cluster_sizes: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim,
+            output_dim,
+            num_clusters,
+            rank,
+            cluster_sizes,
+            bits=bits,
+            levels=levels,
             **kwargs,
         )
 

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_messi.configs import MessiConfig, PQConfig
+from keras_messi.configs import MessiConfig, PQConfig, RoundingConfig
 from keras_messi.layers import MessiDense, MessiEmbedding
 from keras_messi.layers.kinds import by_kind
 from keras_messi.layers.replacement import replacement
-from keras_messi.methods import messi_pq
+from keras_messi.methods import messi_pq, messi_rounding
 from keras_messi.methods.bisection import bisect_maximum
 from keras_messi.methods.clustering import factorize
 from keras_messi.methods.matrix import LayerMatrix
@@ -28,6 +28,8 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors; `num_clusters` must not be "auto"."""
     if isinstance(config.quantization, PQConfig):
         return messi_pq.factored(matrix, config)
+    if isinstance(config.quantization, RoundingConfig):
+        return messi_rounding.factored(matrix, config)
     factors = factorize(
         matrix.values, config, numbers=matrix.numbers, weights=matrix.weights
     )
@@ -121,6 +123,8 @@ def stored_size(n: int, d: int, config: MessiConfig, itemsize: int) -> int:
     ids = n * np.min_scalar_type(k - 1).itemsize if k > 1 else 0
     if isinstance(config.quantization, PQConfig):
         return messi_pq.stored_size(n, d, config, itemsize) + ids
+    if isinstance(config.quantization, RoundingConfig):
+        return messi_rounding.stored_size(n, d, config) + ids
     numbers = rank * (n + k * d) if config.is_uniform else config.numbers_for(n * d)
     if config.quantization is None:
         return numbers * itemsize + ids

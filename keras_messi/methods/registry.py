@@ -91,6 +91,30 @@ def compress_layer(
     return best._replace(plain_output_error=plain.plain_output_error)
 
 
+def fit_layer(
+    layer: keras.Layer,
+    config: Config,
+    calibration: Calibration | None,
+    weights: np.ndarray | None,
+) -> Compressed:
+    """Compress a layer as all that is known says, whether that helps or not.
+
+    Args:
+        layer: A layer for which `reason_to_skip` gives None.
+        config: What to do; its `num_clusters` must not be "auto".
+        calibration: What the layer received on calibration data.
+        weights: How much the squared error of each row counts, of shape `(n,)`.
+    """
+    return _fit(
+        layer,
+        read_matrix(layer),
+        config,
+        numbers=None,
+        calibration=calibration,
+        weights=weights,
+    )
+
+
 def _keep_whole(
     layer: keras.Layer,
     matrix: np.ndarray,

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from keras_messi.calibration.batches import padding_mask
 from keras_messi.calibration.observing import Observer, Run
+from keras_messi.calibration.outputs import float_outputs
 from keras_messi.files import check_target
 from keras_messi.models import huggingface
 from keras_messi.models.huggingface import models as transformers
@@ -43,7 +46,8 @@ class Family(NamedTuple):
         observe: A context in which observers of some layers found are given what these
             receive, and a function that runs a model on a batch of inputs; the model
             is left as it is. See `keras_messi.calibration.observing.observe_layers`.
-        random_inputs: A batch that the model can be run on; None if there is none.
+        random_inputs: So many inputs that the model can be run on; None if none are
+            known.
         fold: Spares new layers their cluster ids where the layer before can.
         load: Gives the model at a path.
         check_target: Raises an error unless a model can be written to a path.
@@ -60,7 +64,7 @@ class Family(NamedTuple):
     observe: Callable[
         [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
     ]
-    random_inputs: Callable[[Any], Any]
+    random_inputs: Callable[[Any, int], Any]
     fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
     load: Callable[[Path], Any]
     check_target: Callable[[Path, bool], Any]
@@ -123,6 +127,12 @@ def change_layers(
             raise ValueError(f"Layer {named.path} can't be changed: {named.obstacle}.")
     new_layers = {named.layer: changed(named.layer) for named in chosen}
     return family.replace_layers(model, new_layers)
+
+
+def outputs_of(family: Family, model: Any, inputs: Any) -> list[np.ndarray]:
+    """All floats that a model returns for a batch of inputs, without padding."""
+    with family.observe(model, {}) as run:
+        return float_outputs(run(inputs), padding_mask(inputs))
 
 
 class Swapped(NamedTuple):

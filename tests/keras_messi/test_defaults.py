@@ -99,7 +99,7 @@ def test_padding_and_integers_are_no_outputs():
 
 def test_random_inputs_fit_the_model():
     model = classifier(20)
-    ids = random_inputs(model)
+    ids = random_inputs(model, 32)
     assert ids.shape == (32, 6)
     assert 0 <= ids.min() <= ids.max() < 20
     assert model(ids).shape == (32, 50)

@@ -11,6 +11,8 @@ from functools import cache
 
 import numpy as np
 
+from keras_messi.layers._checks import check_choice, check_positive
+
 MOST_BITS = {"uniform": 8, "normal": 4}
 # Positive levels for numbers of variance 1; the others are their negatives.
 _NORMAL = {
@@ -23,6 +25,17 @@ _NORMAL = {
 _SHARES = np.linspace(0.5, 1.0, 9)
 # With normal levels also multiples of the root of the mean square of a block.
 _SPREADS = np.linspace(0.6, 1.4, 9)
+
+
+def check_levels(bits: int, levels: str) -> None:
+    """Raise ValueError unless there are levels of so many bits."""
+    check_choice("levels", levels, MOST_BITS)
+    check_positive("bits", bits)
+    if bits > MOST_BITS[levels]:
+        raise ValueError(
+            f"`bits` must not exceed {MOST_BITS[levels]} with levels={levels!r}. "
+            f"Received: bits={bits}"
+        )
 
 
 @cache

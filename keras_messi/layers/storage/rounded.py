@@ -7,10 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._checks import check_choice, check_positive
+from keras_messi.layers._checks import check_positive
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
-from keras_messi.layers.numbers.levels import MOST_BITS, levels_of, random_rotation
+from keras_messi.layers.numbers.levels import check_levels, levels_of, random_rotation
 from keras_messi.layers.storage.base import Storage
 
 
@@ -35,13 +35,7 @@ class Rounded(Storage):
         levels: str = "uniform",
         rotation: int | None = None,
     ) -> None:
-        check_choice("levels", levels, MOST_BITS)
-        check_positive("bits", bits)
-        if bits > MOST_BITS[levels]:
-            raise ValueError(
-                f"`bits` must not exceed {MOST_BITS[levels]} with levels={levels!r}. "
-                f"Received: bits={bits}"
-            )
+        check_levels(bits, levels)
         if block_size is not None:
             check_positive("block_size", block_size)
         self.bits = int(bits)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_messi.calibration.observing import Observer, Run
+from keras_messi.calibration.statistics import vocabulary_weights
 from keras_messi.layers import sizes
 from keras_messi.layers.replacement import can_merge_lora, with_merged_lora
 from keras_messi.models.huggingface import folders
@@ -291,10 +292,13 @@ def observe(
     return _adapter_of(model).observe(model, by_path)
 
 
-def random_inputs(model: Any) -> dict[str, np.ndarray]:
-    """Batch of random token ids, without padding."""
-    rng = np.random.default_rng(0)
-    ids = rng.integers(model.config.vocab_size, size=(32, 16)).astype("int32")
+def random_inputs(model: Any, num_inputs: int) -> dict[str, np.ndarray]:
+    """Token ids as often as Zipf's law has them occur, without padding."""
+    n = model.config.vocab_size
+    ids = np.random.default_rng(0).choice(
+        n, size=(num_inputs, 16), p=vocabulary_weights(n) / n
+    )
+    ids = ids.astype("int32")
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 

@@ -1,0 +1,140 @@
+"""A model within a budget of bytes: candidates are tried, chosen and checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
+from keras_messi.allocation.candidates import Candidate, candidates_of, configs_for
+from keras_messi.allocation.planning import Plan, PlannedLayer
+from keras_messi.calibration.outputs import output_change
+from keras_messi.configs import BudgetConfig
+from keras_messi.layers.kinds import is_table
+from keras_messi.layers.sizes import stored_bytes
+from keras_messi.methods.registry import Compressed
+from keras_messi.models.adapter import Family, Swapped, outputs_of, swap_layers
+from keras_messi.report import SkipReason
+
+# Files are written to see how large they are, and the budget is corrected by that.
+_NUM_CORRECTIONS = 4
+
+
+class Judge:
+    """Says how much the outputs of a model change with some layers replaced.
+
+    Args:
+        family: The family of the model.
+        model: The model, which is left as it is.
+        inputs: A batch of inputs on which outputs are compared.
+    """
+
+    def __init__(self, family: Family, model: Any, inputs: Any) -> None:
+        self._family, self._model, self._inputs = family, model, inputs
+        self._before = outputs_of(family, model, inputs)
+
+    def change(self, chosen: Mapping[PlannedLayer, Candidate]) -> float:
+        """Squared change of the outputs over their spread."""
+        new = {
+            one.layer: x.found.layer for one, x in chosen.items() if x.found is not None
+        }
+        if not new:
+            return 0.0
+        small = self._family.replace_layers(self._model, new)
+        return output_change(
+            self._before, outputs_of(self._family, small, self._inputs)
+        )
+
+
+def num_candidates(plan: Plan) -> int:
+    """How many candidates are tried, for a progress bar."""
+    return sum(len(configs_for(one, 0)) for one in plan.layers)
+
+
+def fit_within_budget(
+    family: Family,
+    model: Any,
+    plan: Plan,
+    inputs: Any,
+    done: Callable[[], Any],
+) -> tuple[Swapped, dict[PlannedLayer, Compressed]]:
+    """Swap the layers of a plan for others, so that the model fits into a budget.
+
+    Tables are judged by what they change of the outputs of the model, each candidate
+    alone. Kernels, of which there may be hundreds, are judged by the errors of their
+    outputs, all of which count the same; how much that is, is seen from the model with
+    all of them replaced.
+
+    Args:
+        family: The family of the model.
+        model: The model, which is left as it is.
+        plan: Which layers, with their statistics. Those that are worth all their bytes
+            are skipped.
+        inputs: A batch of inputs on which outputs are compared.
+        done: Called after each candidate.
+
+    Raises:
+        ValueError: The budget is smaller than the smallest file.
+    """
+    config = plan.config
+    assert isinstance(config, BudgetConfig)
+    judge = Judge(family, model, inputs)
+    candidates = {}
+    for one in plan.layers:
+        found = candidates_of(one, config.seed, done)
+        candidates[one] = _judged(one, found, judge) if is_table(one.layer) else found
+    size = family.saved_size(model)
+    most = config.bytes_for(size)
+    left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
+    chosen = _choose(candidates, left, judge, most)
+    swapped = _swap(family, model, chosen)
+    for _ in range(_NUM_CORRECTIONS):
+        excess = swapped.sizes["file_bytes_after"] - most
+        if excess <= 0:
+            break
+        left -= excess
+        chosen = _choose(candidates, left, judge, most)
+        swapped = _swap(family, model, chosen)
+    whole = [one.path for one, x in chosen.items() if x.found is None]
+    plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
+    return swapped, {one: x.found for one, x in chosen.items() if x.found is not None}
+
+
+def _swap(
+    family: Family, model: Any, chosen: Mapping[PlannedLayer, Candidate]
+) -> Swapped:
+    new = {one.named: x.found.layer for one, x in chosen.items() if x.found is not None}
+    return swap_layers(family, model, new)
+
+
+def _judged(
+    one: PlannedLayer, candidates: Sequence[Candidate], judge: Judge
+) -> list[Candidate]:
+    """Candidates with the change of the outputs of the model for their errors."""
+    found = [x._replace(error=judge.change({one: x})) for x in candidates]
+    return [x for i, x in enumerate(found) if all(x.error < y.error for y in found[:i])]
+
+
+def _choose(
+    candidates: Mapping[PlannedLayer, Sequence[Candidate]],
+    num_bytes: int,
+    judge: Judge,
+    most: int,
+) -> dict[PlannedLayer, Candidate]:
+    """A candidate for each layer, with kernels worth what they change together."""
+    by_path = {one.path: options for one, options in candidates.items()}
+    kernels = {one for one in candidates if not is_table(one.layer)}
+    worth = {one.path: 1.0 for one in candidates}
+    try:
+        for _ in range(2 if kernels and len(kernels) < len(candidates) else 1):
+            taken = allocate_bytes(by_path, worth, num_bytes)
+            chosen = {one: taken[one.path] for one in candidates}
+            errors = sum(chosen[one].error for one in kernels)
+            if errors > 0:
+                change = judge.change({one: chosen[one] for one in kernels})
+                worth |= {one.path: change / errors for one in kernels}
+        taken = allocate_bytes(by_path, worth, num_bytes)
+    except BudgetTooSmall as error:
+        raise ValueError(
+            "The budget must be as large as the smallest file, about "
+            f"{most + error.missing} bytes. Received: {most} bytes"
+        ) from None
+    return {one: taken[one.path] for one in candidates}
