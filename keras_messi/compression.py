@@ -14,7 +14,7 @@ from keras_messi.allocation.planning import (
     make_plan,
     selected_layers,
 )
-from keras_messi.allocation.within_budget import fit_within_budget, num_candidates
+from keras_messi.allocation.within_budget import fit_within_budget
 from keras_messi.calibration.batches import set_apart
 from keras_messi.calibration.observers import collect_statistics
 from keras_messi.calibration.outputs import output_change
@@ -108,17 +108,20 @@ def compress(
     allocate(plan, statistics)
     if isinstance(config, BudgetConfig):
         assert statistics is not None
-        with _progress(num_candidates(plan), verbose) as bar:
-            swapped, found = fit_within_budget(
-                family, model, plan, statistics.inputs, bar.update
+        with tqdm(None, "compress", unit="candidate", disable=not verbose) as bar:
+            swapped, chosen = fit_within_budget(
+                family, model, plan, statistics.inputs, bar
             )
+        found = {one: x.found for one, x in chosen.items()}
+        forms = {one: x.form for one, x in chosen.items()}
     else:
-        found = _fit(plan, verbose)
+        found, forms = _fit(plan, verbose), {}
         new_layers = {one.named: x.layer for one, x in found.items()}
         swapped = swap_layers(family, model, new_layers)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
     replaced = [
-        _describe(one, swapped.layers[one.path], found[one]) for one in plan.layers
+        _describe(one, swapped.layers[one.path], found[one], forms.get(one, ""))
+        for one in plan.layers
     ]
     change = _output_change(family, model, swapped.model, statistics)
     report = CompressionReport(
@@ -159,10 +162,6 @@ def _statistics(
     return replace(
         found, by_path=known, inputs=inputs, outputs=outputs_of(family, model, inputs)
     )
-
-
-def _progress(total: int, verbose: bool) -> tqdm:
-    return tqdm(None, "compress", total, unit="candidate", disable=not verbose)
 
 
 def _fit(plan: Plan, verbose: bool) -> dict[PlannedLayer, Compressed]:
@@ -221,7 +220,9 @@ def calibrate(
     return collect_statistics(model, family.observe, layers, calibration_data)
 
 
-def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> ReplacedLayer:
+def _describe(
+    one: PlannedLayer, new: keras.Layer, found: Compressed, form: str
+) -> ReplacedLayer:
     errors = found._asdict()
     del errors["layer"]
     return ReplacedLayer(
@@ -230,13 +231,14 @@ def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> Replace
         shape=one.shape,
         num_clusters=getattr(new, "num_clusters", 0),
         ranks=getattr(new, "ranks", []),
-        quantization=new.quantization_mode,
+        quantization=new.quantization_mode or getattr(new, "quantization", None),
         parameters_before=count_own_parameters(one.layer),
         parameters_after=count_own_parameters(new),
         bytes_before=stored_bytes([one.layer]),
         bytes_after=stored_bytes([new]),
         num_codewords=getattr(new, "num_codewords", 0),
         num_codebooks=getattr(new, "num_codebooks", 0),
-        block_size=getattr(new, "block_size", 0),
+        block_size=getattr(new, "block_size", 0) or 0,
+        form=form,
         **{**errors, "adopted": [*errors["adopted"]], "dropped": [*errors["dropped"]]},
     )

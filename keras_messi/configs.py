@@ -35,7 +35,8 @@ class MessiConfig:
             bases. A rate then is what is removed before there are codes, ranks become
             multiples of the block size, and a `rank` must be one. A `RoundingConfig`
             stores the coordinates in so many bits, with a scale a row, and the bases
-            in int8; of it, bits, levels and seed count.
+            in int8, or in int4 where they are most of the numbers; of it, bits, levels
+            and seed count.
         loss: What the clusters minimise of the distances of their rows: a name or an
             object that `kprojclust.KSubspaces` takes, such as "l1".
         clustering: "subspaces", or "k-means" for the paper's control: clusters of near

@@ -45,6 +45,7 @@ class ReplacedLayer:
         adopted: Changes due to calibration data that were kept.
         dropped: Changes that would have raised the output error.
         num_codewords, num_codebooks, block_size: Shape of its codebooks, or 0.
+        form: How its numbers are stored, where that was chosen for this layer.
     """
 
     path: str
@@ -65,6 +66,7 @@ class ReplacedLayer:
     num_codewords: int = 0
     num_codebooks: int = 0
     block_size: int = 0
+    form: str = ""
 
     @property
     def error(self) -> float:
@@ -197,6 +199,9 @@ def _replaced_table(layers: list[ReplacedLayer]) -> str:
         ]
         for layer in layers
     ]
+    if any(layer.form for layer in layers):
+        heading.append("stored in")
+        rows = [[*row, layer.form] for row, layer in zip(rows, layers, strict=True)]
     return format_table([heading, *rows])
 
 

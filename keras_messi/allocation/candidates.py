@@ -1,7 +1,9 @@
 """Candidates for the matrix of a layer: ways to store it, their bytes and errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from keras_messi.allocation.planning import PlannedLayer
 from keras_messi.configs import Config, MessiConfig, RoundingConfig
@@ -11,11 +13,14 @@ from keras_messi.methods.clustering import shared_clusterings
 from keras_messi.methods.registry import Compressed, fit_layer, reason_to_skip
 
 # Shares of the numbers to remove before the rest takes a few bits.
-_RATES = (0.5, 0.65, 0.8, 0.9)
+_RATES_OF_TABLES = (0.5, 0.65, 0.8)
+_RATES_OF_KERNELS = (0.6, 0.8, 0.9)
 # Tables with fewer rows have few clusters, as kernels have.
 _MANY_ROWS = 10_000
 # Kernels with more numbers are factored by SVD only: their clusters take minutes.
 _LARGE_KERNEL = 300_000
+# What half of the numbers may lose: 2 bits for each of them all lose about as much.
+_FACTORED_LOSE = 0.05
 
 
 class Candidate(NamedTuple):
@@ -23,16 +28,26 @@ class Candidate(NamedTuple):
 
     Attributes:
         config: How it is made; None for the layer as it is.
-        found: The new layer and its errors; None for the layer as it is.
+        found: The layer and its errors.
         num_bytes: Bytes that it stores.
         error: Relative squared error of its outputs, or of its matrix if those are not
             known.
     """
 
     config: Config | None
-    found: Compressed | None
+    found: Compressed
     num_bytes: int
     error: float
+
+    @property
+    def form(self) -> str:
+        """How numbers are stored, in a few words."""
+        config = self.config
+        rounding = config.quantization if isinstance(config, MessiConfig) else config
+        if not isinstance(rounding, RoundingConfig):
+            return ""
+        is_rotated = rounding is not config or rounding.rotate
+        return f"{rounding.bits} bits" + (", rotated" if is_rotated else "")
 
 
 def configs_for(one: PlannedLayer, seed: int) -> list[Config]:
@@ -45,6 +60,7 @@ def configs_for(one: PlannedLayer, seed: int) -> list[Config]:
             *(RoundingConfig(bits, None, rotate=True, seed=seed) for bits in (3, 2, 1)),
         ]
         clusters, bits = (20 if n >= _MANY_ROWS else 5), (3, 2)
+        rates: Sequence[float] = _RATES_OF_TABLES
     else:
         whole = [
             RoundingConfig(8, None),
@@ -53,7 +69,8 @@ def configs_for(one: PlannedLayer, seed: int) -> list[Config]:
             RoundingConfig(2, 64, levels="uniform"),
         ]
         clusters, bits = (1 if n * d > _LARGE_KERNEL else 5), (4, 3)
-    factored = [
+        rates = _RATES_OF_KERNELS if _lost_by_half(one) < _FACTORED_LOSE else ()
+    factored: list[Config] = [
         MessiConfig(
             rate=rate,
             num_clusters=min(clusters, n),
@@ -61,31 +78,39 @@ def configs_for(one: PlannedLayer, seed: int) -> list[Config]:
             quantization=RoundingConfig(b, seed=seed),
             seed=seed,
         )
-        for rate in _RATES
+        for rate in rates
         for b in bits
     ]
     return [*whole, *factored]
 
 
+def _lost_by_half(one: PlannedLayer) -> float:
+    """Relative squared error of the SVD of a kernel with half of its numbers."""
+    matrix = one.read_matrix()
+    if one.weights is not None:
+        matrix = matrix * one.weights[:, np.newaxis].astype(matrix.dtype)
+    energies = np.linalg.svd(matrix, compute_uv=False).astype(np.float64) ** 2
+    rank = matrix.size // (2 * sum(matrix.shape))
+    return float(energies[rank:].sum() / (energies.sum() or 1))
+
+
 def as_it_is(one: PlannedLayer) -> Candidate:
     """The layer with all its numbers as they are."""
-    return Candidate(None, None, stored_bytes([one.layer]), 0.0)
+    return Candidate(None, Compressed(one.layer, 0.0), stored_bytes([one.layer]), 0.0)
 
 
 def candidates_of(
-    one: PlannedLayer, seed: int, done: Callable[[], Any]
+    one: PlannedLayer, configs: Sequence[Config], done: Callable[[], Any]
 ) -> list[Candidate]:
     """All candidates of a layer that no other one beats in both bytes and error.
 
     Args:
         one: The layer, with its statistics.
-        seed: Seed of clusterings and rotations.
+        configs: What to try.
         done: Called after each candidate.
     """
-    found = [as_it_is(one)]
     with shared_clusterings({}):
-        for candidate in _fitted(one, seed, done):
-            found.append(candidate)
+        found = [as_it_is(one), *_fitted(one, configs, done)]
     found.sort(key=lambda x: (x.num_bytes, x.error))
     best, least = [], float("inf")
     for candidate in found:
@@ -96,9 +121,9 @@ def candidates_of(
 
 
 def _fitted(
-    one: PlannedLayer, seed: int, done: Callable[[], Any]
+    one: PlannedLayer, configs: Sequence[Config], done: Callable[[], Any]
 ) -> Iterator[Candidate]:
-    for config in configs_for(one, seed):
+    for config in configs:
         if reason_to_skip(one.layer, config) is None:
             found = fit_layer(one.layer, config, one.statistics, one.weights)
             size = stored_bytes([found.layer])

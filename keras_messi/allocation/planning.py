@@ -51,9 +51,12 @@ class PlannedLayer:
     @property
     def weights(self) -> np.ndarray | None:
         """How much the squared error of each row counts, if anything is known of it."""
-        if self.statistics is not None:
-            return weights_of_rows(self.statistics)
-        return vocabulary_weights(self.shape[0]) if self.named.is_vocabulary else None
+        prior = None
+        if self.named.is_vocabulary:
+            prior = vocabulary_weights(self.shape[0])
+        if self.statistics is None:
+            return prior
+        return weights_of_rows(self.statistics, prior)
 
     @property
     def layer(self) -> Any:

@@ -1,7 +1,9 @@
 """A model within a budget of bytes: candidates are tried, chosen and checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tqdm import tqdm
 
 from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
 from keras_messi.allocation.candidates import Candidate, candidates_of, configs_for
@@ -10,12 +12,8 @@ from keras_messi.calibration.outputs import output_change
 from keras_messi.configs import BudgetConfig
 from keras_messi.layers.kinds import is_table
 from keras_messi.layers.sizes import stored_bytes
-from keras_messi.methods.registry import Compressed
 from keras_messi.models.adapter import Family, Swapped, outputs_of, swap_layers
 from keras_messi.report import SkipReason
-
-# Files are written to see how large they are, and the budget is corrected by that.
-_NUM_CORRECTIONS = 4
 
 
 class Judge:
@@ -33,9 +31,7 @@ class Judge:
 
     def change(self, chosen: Mapping[PlannedLayer, Candidate]) -> float:
         """Squared change of the outputs over their spread."""
-        new = {
-            one.layer: x.found.layer for one, x in chosen.items() if x.found is not None
-        }
+        new = {one.layer: x.found.layer for one, x in chosen.items() if x.config}
         if not new:
             return 0.0
         small = self._family.replace_layers(self._model, new)
@@ -44,18 +40,13 @@ class Judge:
         )
 
 
-def num_candidates(plan: Plan) -> int:
-    """How many candidates are tried, for a progress bar."""
-    return sum(len(configs_for(one, 0)) for one in plan.layers)
-
-
 def fit_within_budget(
     family: Family,
     model: Any,
     plan: Plan,
     inputs: Any,
-    done: Callable[[], Any],
-) -> tuple[Swapped, dict[PlannedLayer, Compressed]]:
+    bar: tqdm,
+) -> tuple[Swapped, dict[PlannedLayer, Candidate]]:
     """Swap the layers of a plan for others, so that the model fits into a budget.
 
     Tables are judged by what they change of the outputs of the model, each candidate
@@ -69,7 +60,7 @@ def fit_within_budget(
         plan: Which layers, with their statistics. Those that are worth all their bytes
             are skipped.
         inputs: A batch of inputs on which outputs are compared.
-        done: Called after each candidate.
+        bar: Progress bar, which counts candidates.
 
     Raises:
         ValueError: The budget is smaller than the smallest file.
@@ -77,31 +68,30 @@ def fit_within_budget(
     config = plan.config
     assert isinstance(config, BudgetConfig)
     judge = Judge(family, model, inputs)
+    configs = {one: configs_for(one, config.seed) for one in plan.layers}
+    bar.reset(sum(map(len, configs.values())))
     candidates = {}
-    for one in plan.layers:
-        found = candidates_of(one, config.seed, done)
+    for one, own in configs.items():
+        found = candidates_of(one, own, bar.update)
         candidates[one] = _judged(one, found, judge) if is_table(one.layer) else found
     size = family.saved_size(model)
     most = config.bytes_for(size)
     left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
     chosen = _choose(candidates, left, judge, most)
     swapped = _swap(family, model, chosen)
-    for _ in range(_NUM_CORRECTIONS):
-        excess = swapped.sizes["file_bytes_after"] - most
-        if excess <= 0:
-            break
-        left -= excess
-        chosen = _choose(candidates, left, judge, most)
+    while (excess := swapped.sizes["file_bytes_after"] - most) > 0:
+        spent = sum(x.num_bytes for x in chosen.values())
+        chosen = _choose(candidates, spent - excess, judge, most)
         swapped = _swap(family, model, chosen)
-    whole = [one.path for one, x in chosen.items() if x.found is None]
+    whole = [one.path for one, x in chosen.items() if x.config is None]
     plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
-    return swapped, {one: x.found for one, x in chosen.items() if x.found is not None}
+    return swapped, {one: x for one, x in chosen.items() if x.config}
 
 
 def _swap(
     family: Family, model: Any, chosen: Mapping[PlannedLayer, Candidate]
 ) -> Swapped:
-    new = {one.named: x.found.layer for one, x in chosen.items() if x.found is not None}
+    new = {one.named: x.found.layer for one, x in chosen.items() if x.config}
     return swap_layers(family, model, new)
 
 

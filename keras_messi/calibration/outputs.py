@@ -12,12 +12,18 @@ from keras_messi.calibration.batches import without_padding
 def float_outputs(outputs: Any, mask: np.ndarray | None = None) -> list[np.ndarray]:
     """All floating-point arrays in what a model returns.
 
+    Of a model of transformers without a head that is the mean of the last states, as an
+    embedding of the text: errors that differ between its tokens matter less to it.
+
     Args:
         outputs: An array, or a structure of arrays with a row for each input.
         mask: Which positions of the inputs are no padding, bools of shape (batch,
             positions). Outputs at others are left out.
     """
     if isinstance(outputs, Mapping):
+        if "last_hidden_state" in outputs:
+            states = keras.ops.convert_to_numpy(outputs["last_hidden_state"])
+            return [_mean_state(states.astype(np.float32), mask)]
         outputs = list(outputs.values())  # those of transformers are of their own type
     arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
     return [
@@ -25,6 +31,14 @@ def float_outputs(outputs: Any, mask: np.ndarray | None = None) -> list[np.ndarr
         for x in arrays
         if x.dtype.kind not in "iub"
     ]
+
+
+def _mean_state(states: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Mean over the positions that are no padding, of shape (batch, width)."""
+    if mask is None:
+        return states.mean(axis=1)
+    counted = states * mask[..., np.newaxis]
+    return counted.sum(axis=1) / np.maximum(mask.sum(axis=1, keepdims=True), 1)
 
 
 def output_change(before: list[np.ndarray], after: list[np.ndarray]) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 DAMPING = 0.3
+# Tokens of a text that says as much of a vocabulary as is known without any.
+_MUCH_TEXT = 100_000
 # Entries at the beginning of a vocabulary that are no words: unused ones, letters.
 _SPECIAL = 1000
 
@@ -104,10 +106,23 @@ def bias_correction(
     return input_mean(sample) @ (matrix - approximation)
 
 
-def weights_of_rows(calibration: Calibration) -> np.ndarray:
-    """How much the squared error of each row of a matrix counts; not all are zero."""
+def weights_of_rows(
+    calibration: Calibration, prior: np.ndarray | None = None
+) -> np.ndarray:
+    """How much the squared error of each row of a matrix counts; not all are zero.
+
+    Args:
+        calibration: What the layer received.
+        prior: Array of shape `(n,)`, how much rows of a table count before anything is
+            looked up, by default all the same. The more is looked up, the less it
+            matters.
+    """
     if isinstance(calibration, TokenCounts):
-        return row_weights(calibration.counts)
+        counts = calibration.counts
+        share = counts.sum() / (counts.sum() + _MUCH_TEXT)
+        weights = row_weights(counts) ** share
+        weights *= 1 if prior is None else prior ** (1 - share)
+        return weights / weights.mean()
     spread = input_spread(calibration)
     # Of one row of inputs, or of equal ones, nothing is learned.
     return spread if spread.any() else np.ones_like(spread)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _MODEL = "a .keras file or a folder of Hugging Face transformers"
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "b": 1}
 _RATE = "share of each layer's numbers to remove, between 0 and 1"
 
 
@@ -41,7 +42,18 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 def _add_compress(commands: argparse._SubParsersAction) -> None:
     compress = commands.add_parser("compress", help="write a smaller model")
     _add_files(compress)
-    compress.add_argument("--rate", type=float, required=True, help=_RATE)
+    goal = compress.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--rate", type=float, help=_RATE)
+    goal.add_argument(
+        "--max-size",
+        type=_size,
+        metavar="SIZE",
+        help="largest size of what is written, such as 7MB; how each matrix is stored "
+        "is found by trying",
+    )
+    goal.add_argument(
+        "--times-smaller", type=float, metavar="N", help="the same as a share: 13"
+    )
     compress.add_argument(
         "--num-clusters",
         type=_number_or("auto"),
@@ -153,8 +165,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="inputs of the model to learn from: an array (.npy), or arrays by name "
-        "(.npz)",
+        help="inputs of the model to learn from: an array (.npy), arrays by name "
+        "(.npz), or a text on each line (.txt) for a folder with a tokenizer",
     )
     _add_filters(parser)
     _add_seed(parser)
@@ -197,3 +209,18 @@ def _number_or(word: str) -> Callable[[str], int | str]:
         return text if text == word else int(text)
 
     return number
+
+
+def _size(text: str) -> int:
+    """Bytes, as a number with or without a unit."""
+    number, factor = text, 1
+    for unit, worth in _UNITS.items():
+        if text.lower().endswith(unit):
+            number, factor = text[: -len(unit)], worth
+            break
+    try:
+        return int(float(number) * factor)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"must be a size such as 7MB or 7000000. Received: {text}"
+        ) from None

@@ -3,8 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras_messi.cli.arguments import main_parser
 
@@ -37,9 +36,12 @@ def run_inspect(options: argparse.Namespace) -> str:
 
 
 def run_compress(options: argparse.Namespace) -> str:
-    """Factor layers."""
-    from keras_messi.configs import MessiConfig
+    """Factor layers, or fit the model into so many bytes."""
+    from keras_messi.configs import BudgetConfig, MessiConfig
 
+    if options.rate is None:
+        budget = BudgetConfig(options.max_size, options.times_smaller, options.seed)
+        return _compress(options, budget)
     config = MessiConfig(
         options.rate,
         options.num_clusters,
@@ -62,6 +64,7 @@ def run_code(options: argparse.Namespace) -> str:
 
 def _compress(options: argparse.Namespace, config: "Config") -> str:
     """Compress a model into another of its kind, and return the report."""
+    from keras_messi.cli.calibration_files import read_calibration
     from keras_messi.compression import compress
     from keras_messi.files import check_target, save_text
     from keras_messi.models.adapter import family_at
@@ -70,7 +73,9 @@ def _compress(options: argparse.Namespace, config: "Config") -> str:
     family.check_target(options.output, force)
     if options.report:
         check_target(options.report, ".json", overwrite=force)
-    data = _read_arrays(options.calibration) if options.calibration else None
+    data = None
+    if options.calibration:
+        data = read_calibration(options.calibration, options.input)
     model = family.load(options.input)
     small, report = compress(
         model, config, options.filters, calibration_data=data, verbose=True
@@ -79,23 +84,6 @@ def _compress(options: argparse.Namespace, config: "Config") -> str:
     if options.report:
         save_text(report.to_json(), options.report, overwrite=force)
     return str(report)
-
-
-def _read_arrays(path: Path) -> Any:
-    """The array in a .npy file, or those in a .npz file by name.
-
-    Raises:
-        ValueError: The file holds no arrays of numbers.
-    """
-    import numpy as np
-
-    try:
-        found = np.load(path)
-    except (EOFError, ValueError) as error:
-        raise ValueError(
-            f"`--calibration` must be a .npy or .npz file of numbers. Received: {path}"
-        ) from error
-    return found if isinstance(found, np.ndarray) else dict(found)
 
 
 def run_curve(options: argparse.Namespace) -> str:

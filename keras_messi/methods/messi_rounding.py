@@ -21,7 +21,7 @@ CLASSES = by_kind(MessiRoundedDense, MessiRoundedEmbedding)
 
 
 def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
-    """A layer of factors, with coordinates that are levels, and bases in int8.
+    """A layer of factors, with coordinates that are levels, and bases as integers.
 
     The basis of each cluster is turned at random, which changes no row, and makes
     coordinates about normal. Once they are rounded, it is fitted to them again.
@@ -42,16 +42,18 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
         bases.append(_fitted_again(u, rounded, v, own))
         scales.append(own_scales[:, 0])
         stored[f"codes_{c}"] = pack_codes(codes, 2**rounding.bits)
+    n, d = matrix.values.shape
+    mode = _mode_of_bases(n, d, len(bases))
     stored |= {
         "row_scales": np.concatenate(scales),
         "assignments": factors.assignments,
-        **quantize_bases(np.concatenate(bases), "int8"),
+        **quantize_bases(np.concatenate(bases), mode),
     }
     arguments = {
         **factors.arguments(),
         "bits": rounding.bits,
         "levels": rounding.spacing,
-        "quantization": "int8",
+        "quantization": mode,
     }
     return replacement(matrix.layer, CLASSES, "factors_regularizer", arguments, stored)
 
@@ -66,8 +68,15 @@ def _fitted_again(
     return np.linalg.solve(gram, scaled.T @ u) @ v
 
 
+def _mode_of_bases(n: int, d: int, k: int) -> str:
+    """int8, or int4 where there are more numbers in bases than in coordinates."""
+    return "int8" if n > k * d else "int4"
+
+
 def stored_size(n: int, d: int, config: MessiConfig) -> int:
     """Bytes of bases, scales and coordinates of equal ranks as stored on disk."""
     assert isinstance(config.quantization, RoundingConfig)
     k, rank = int(config.num_clusters), config.rank_for(n, d)
-    return -(-n * rank * config.quantization.bits // 8) + 2 * n + k * rank * (d + 4)
+    bases = k * rank * d // (1 if _mode_of_bases(n, d, k) == "int8" else 2)
+    coordinates = -(-n * rank * config.quantization.bits // 8)
+    return coordinates + 2 * n + bases + 4 * k * rank

@@ -26,7 +26,7 @@ class Rounded(Storage):
     In memory a code takes a byte, on disk as many bits as it has. Nothing is trained.
     """
 
-    weights: ClassVar[tuple[str, ...]] = ("codes", "scales", "centre")
+    weights: ClassVar[tuple[str, ...]] = ("codes", "scales", "centre", "quantization")
 
     def __init__(
         self,
