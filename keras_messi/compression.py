@@ -21,6 +21,7 @@ from keras_messi.calibration.outputs import output_change
 from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
 from keras_messi.configs import BudgetConfig, Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
+from keras_messi.layers.stored_matrix import StoredMatrix
 from keras_messi.methods.registry import Compressed, compress_layer
 from keras_messi.models.adapter import (
     Family,
@@ -221,6 +222,12 @@ def calibrate(
     return collect_statistics(model, family.observe, layers, calibration_data)
 
 
+def _quantization_of(layer: keras.Layer) -> str | None:
+    if isinstance(layer, StoredMatrix):
+        return layer.storage.plain.quantization
+    return layer.quantization_mode
+
+
 def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> ReplacedLayer:
     errors = found._asdict()
     del errors["layer"]
@@ -230,13 +237,13 @@ def _describe(one: PlannedLayer, new: keras.Layer, found: Compressed) -> Replace
         shape=one.shape,
         num_clusters=getattr(new, "num_clusters", 0),
         ranks=getattr(new, "ranks", []),
-        quantization=new.quantization_mode,
+        quantization=_quantization_of(new),
         parameters_before=count_own_parameters(one.layer),
         parameters_after=count_own_parameters(new),
         bytes_before=stored_bytes([one.layer]),
         bytes_after=stored_bytes([new]),
         num_codewords=getattr(new, "num_codewords", 0),
         num_codebooks=getattr(new, "num_codebooks", 0),
-        block_size=getattr(new, "block_size", 0),
+        block_size=getattr(new, "block_size", 0) or 0,
         **{**errors, "adopted": [*errors["adopted"]], "dropped": [*errors["dropped"]]},
     )
