@@ -116,7 +116,8 @@ class Rounded(Storage):
 
     @property
     def num_parameters(self) -> int:
-        return math.prod(self.shape) + (0 if self.centre is None else len(self.centre))
+        centre = 0 if self.centre is None else self.centre.shape[0]
+        return math.prod(self.shape) + centre
 
     def numbers(self) -> dict[str, keras.Variable]:
         named = {"scales": self.scales, "centre": self.centre}
