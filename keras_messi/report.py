@@ -33,8 +33,8 @@ class ReplacedLayer:
         shape: Shape (n, d) of its matrix.
         num_clusters: Number of subspaces; 0 if the matrix is whole or became codes.
         ranks: Their dimensions.
-        quantization: "int8", "int4" or None; of a rounded layer "int1" to "int8", by its
-            bits.
+        quantization: "int8", "int4" or None; of a rounded layer "int1" to "int8", by
+            its bits.
         parameters_before: Numbers in the old layer.
         parameters_after: Numbers in the new one.
         bytes_before: Bytes of the old layer as stored on disk.

@@ -22,6 +22,7 @@ from .factored import (
     stored,
 )
 
+BACKEND = keras.backend.backend()
 # A table of N rows, or the kernel of N units.
 N, D = 12, 10
 TOKENS = np.array([[0, 3, 11, 4], [7, 7, 5, 9]], dtype="int32")
@@ -185,7 +186,7 @@ def test_gradients_pass_through_a_layer_that_is_not_trained():
     layer, _, x, _ = filled_layer(RoundedDense)
     first = keras.layers.Dense(D)
     model = keras.Sequential([keras.Input((D,)), first, layer])
-    model.compile("adam", "mse", run_eagerly=keras.backend.backend() != "jax")
+    model.compile("adam", "mse", run_eagerly=BACKEND != "jax")
     before, frozen = array(first.kernel), stored(layer)
     model.train_on_batch(x, np.ones((3, N)))
     assert not np.array_equal(array(first.kernel), before)
@@ -286,9 +287,7 @@ def test_keras_says_that_it_can_not_quantize_them(kind):
     assert_allclose(array(layer(x)), expected, atol=1e-5)
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="torch compiles otherwise"
-)
+@pytest.mark.skipif(BACKEND == "torch", reason="torch compiles otherwise")
 def test_it_can_be_jit_compiled(kind):
     layer, _, x, expected = filled_layer(kind)
     model = model_of(layer, x)
