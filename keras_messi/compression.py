@@ -63,7 +63,7 @@ def compress(
             layers inside layers, shared layers and nested models. Its classes must
             have what Keras needs to save and load them.
         config: What to do with each layer: a `MessiConfig`, such as
-            `MessiConfig(rate=0.8)`, or a `PQConfig`.
+            `MessiConfig(rate=0.8)`, a `PQConfig` or a `RoundingConfig`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
             layer that returns a bool. None means all Dense and Embedding layers.
@@ -71,9 +71,9 @@ def compress(
             array, a list or dict of arrays, or batches of these, such as a
             `tf.data.Dataset`; or the statistics that `calibrate` returns. A few hundred
             do. Rows of a table then count by how often they are looked up, rows of a
-            kernel by the spread of their input, and the bias makes up for the mean
-            error; what makes the outputs of a layer worse on these data is left out
-            again.
+            kernel by the spread of their input or, if they are rounded, by the second
+            moment of all inputs, and the bias makes up for the mean error; what makes
+            the outputs of a layer worse on these data is left out again.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
