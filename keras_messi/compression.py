@@ -21,6 +21,7 @@ from keras_messi.calibration.outputs import output_change
 from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
 from keras_messi.configs import BudgetConfig, Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
+from keras_messi.layers.stored_matrix import StoredMatrix
 from keras_messi.methods.registry import Compressed, compress_layer
 from keras_messi.models.adapter import (
     Family,
@@ -62,7 +63,7 @@ def compress(
             layers inside layers, shared layers and nested models. Its classes must
             have what Keras needs to save and load them.
         config: What to do with each layer: a `MessiConfig`, such as
-            `MessiConfig(rate=0.8)`, or a `PQConfig`.
+            `MessiConfig(rate=0.8)`, a `PQConfig` or a `RoundingConfig`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
             layer that returns a bool. None means all Dense and Embedding layers.
@@ -70,9 +71,9 @@ def compress(
             array, a list or dict of arrays, or batches of these, such as a
             `tf.data.Dataset`; or the statistics that `calibrate` returns. A few hundred
             do. Rows of a table then count by how often they are looked up, rows of a
-            kernel by the spread of their input, and the bias makes up for the mean
-            error; what makes the outputs of a layer worse on these data is left out
-            again.
+            kernel by the spread of their input or, if they are rounded, by the second
+            moment of all inputs, and the bias makes up for the mean error; what makes
+            the outputs of a layer worse on these data is left out again.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
@@ -220,6 +221,12 @@ def calibrate(
     return collect_statistics(model, family.observe, layers, calibration_data)
 
 
+def _quantization_of(layer: keras.Layer) -> str | None:
+    if isinstance(layer, StoredMatrix):
+        return layer.storage.plain.quantization
+    return layer.quantization_mode
+
+
 def _describe(
     one: PlannedLayer, new: keras.Layer, found: Compressed, form: str
 ) -> ReplacedLayer:
@@ -231,7 +238,7 @@ def _describe(
         shape=one.shape,
         num_clusters=getattr(new, "num_clusters", 0),
         ranks=getattr(new, "ranks", []),
-        quantization=new.quantization_mode or getattr(new, "quantization", None),
+        quantization=_quantization_of(new),
         parameters_before=count_own_parameters(one.layer),
         parameters_after=count_own_parameters(new),
         bytes_before=stored_bytes([one.layer]),

@@ -20,6 +20,7 @@ class SkipReason:
     WOULD_GROW = "would grow"
     WHOLE = "worth all its numbers"
     UNEVEN_BLOCKS = "can't be cut into such blocks"
+    TOO_LARGE = "numbers too large"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class ReplacedLayer:
         shape: Shape (n, d) of its matrix.
         num_clusters: Number of subspaces; 0 if the matrix is whole or became codes.
         ranks: Their dimensions.
-        quantization: "int8", "int4" or None.
+        quantization: "int8", "int4" or None; of a rounded layer "int1" to "int8", by
+            its bits.
         parameters_before: Numbers in the old layer.
         parameters_after: Numbers in the new one.
         bytes_before: Bytes of the old layer as stored on disk.
@@ -44,7 +46,8 @@ class ReplacedLayer:
         plain_output_error: The same without what calibration data changed.
         adopted: Changes due to calibration data that were kept.
         dropped: Changes that would have raised the output error.
-        num_codewords, num_codebooks, block_size: Shape of its codebooks, or 0.
+        num_codewords, num_codebooks, block_size: Shape of its codebooks, or 0; of a
+            rounded layer, numbers that share a scale, 0 for a whole unit or row.
         form: How its numbers are stored, where that was chosen for this layer.
     """
 
@@ -214,7 +217,7 @@ def _format_form(layer: ReplacedLayer) -> tuple[str, str]:
             return codes
         return f"{layer.num_clusters}, {codes[0]}", f"{_span(layer.ranks)}, {codes[1]}"
     if not layer.ranks:
-        return "-", "whole"
+        return "-", f"whole, {layer.quantization}" if layer.quantization else "whole"
     return f"{layer.num_clusters}", _span(layer.ranks)
 
 

@@ -155,3 +155,27 @@ def codebooks_gradient(gradient, codes, codebooks):
 def relative_error(got, want):
     """Norm of the difference over the norm of what is wanted."""
     return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+def nearest_level(number, levels):
+    """Index of the level next to a number, the lower one of two as near."""
+    return int(np.argmin([abs(float(number) - float(level)) for level in levels]))
+
+
+def round_with_feedback(kernel, moment, scales, levels):
+    """Optimal brain quantization of a kernel (n, d), row by row.
+
+    After each row the rest moves to where the error of the outputs is least, by the
+    inverse of the moment (n, n), from which the row is then removed. Scales are of each
+    number. Rows of the greatest moment come first.
+    """
+    rest, inverse = kernel.astype(np.float64), np.linalg.inv(moment)
+    rounded, codes = np.zeros_like(rest), np.zeros(kernel.shape, int)
+    for i in np.argsort(-np.diag(moment), kind="stable"):
+        for unit, scale in enumerate(scales[i]):
+            codes[i, unit] = nearest_level(rest[i, unit] / (scale or 1), levels)
+            rounded[i, unit] = levels[codes[i, unit]] * scale
+        error = (rest[i] - rounded[i]) / inverse[i, i]
+        rest = rest - np.outer(inverse[:, i], error)
+        inverse = inverse - np.outer(inverse[:, i], inverse[i]) / inverse[i, i]
+    return codes, rounded

@@ -14,6 +14,14 @@ def check_positive(name: str, value: Any) -> None:
         )
 
 
+def check_seed(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is a seed: an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 0. Received: {name}={value!r}"
+        )
+
+
 def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Raise ValueError unless a value is one of those allowed."""
     allowed = list(allowed)

@@ -402,7 +402,8 @@ class RoundedDense(StoredDense):
 
     Each number is one of `2^bits` levels, times the scale of its block: `block_size`
     weights of a unit one after another. It stores `bits` bits for each number, a
-    float16 for each block and the bias. The kernel is not trained.
+    float16 for each block and the bias; with `rotation` also the mean of the units. The
+    kernel is not trained.
 
     Args:
         units: Positive integer, dimensionality of the output space.

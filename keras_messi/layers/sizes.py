@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_messi._keras_internals import own_weights
+from keras_messi.layers.stored_matrix import StoredMatrix
 
 
 def count_own_parameters(layer: keras.Layer) -> int:
@@ -30,8 +31,9 @@ def count_numbers(layers: list[keras.Layer]) -> int:
 
 def _numbers_in_few_bits(layer: keras.Layer) -> int | None:
     """Numbers that the weights of a quantized layer stand for, None of any other."""
-    if getattr(layer, "quantization", None):  # a factored layer
-        return layer.num_parameters
+    if isinstance(layer, StoredMatrix):
+        few_bits = layer.built and layer.storage.plain.quantization
+        return layer.num_parameters if few_bits else None
     if layer.quantization_mode in ("int8", "int4"):  # a layer of Keras
         weights = (getattr(layer, x, None) for x in ("kernel", "embeddings", "bias"))
         return sum(math.prod(x.shape) for x in weights if x is not None)

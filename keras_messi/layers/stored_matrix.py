@@ -117,7 +117,13 @@ class StoredMatrix(QuantizesWeights, keras.Layer):
 
         Raises:
             ValueError: The layer is not quantized.
+            NotImplementedError: The layer has no factors that can be.
         """
+        if self.storage.plain.quantization and not self.storage.plain.can_quantize:
+            raise NotImplementedError(
+                f"Layer '{self.name}' of class {type(self).__name__} has no factors "
+                "that `dequantize` could make trainable."
+            )
         if self.storage.plain.quantization is None:
             raise ValueError(
                 "`dequantize` needs a layer that is quantized. Received: "

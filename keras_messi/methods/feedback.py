@@ -44,13 +44,14 @@ def round_with_feedback(
     rest = kernel[order].astype(np.float32)
     codes = np.empty((n, d), np.uint8)
     levels = levels_of(bits, spacing)
-    wide = np.where(scales == 0, 1, scales).astype(np.float32)
+    wide = scales.astype(np.float32)
     for start in range(0, n, _BATCH):
         stop = min(start + _BATCH, n)
         errors = np.empty((stop - start, d), np.float32)
         for i in range(start, stop):
             own = wide[blocks[order[i]]]
-            found = nearest_levels(rest[i] / own, bits, spacing)
+            divided = rest[i] / np.where(own == 0, 1, own)
+            found = nearest_levels(divided, bits, spacing)
             codes[order[i]] = found
             errors[i - start] = (rest[i] - levels[found] * own) / feedback[i, i]
             later = feedback[i, i + 1 : stop]

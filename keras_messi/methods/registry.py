@@ -86,7 +86,7 @@ def compress_layer(
     learned = METHODS[type(config)].learned
     if plain.error < best.error:
         best = plain._replace(dropped=(learned, *plain.dropped))
-    else:
+    elif plain.error > best.error:
         best = best._replace(adopted=(learned, *best.adopted))
     return best._replace(plain_output_error=plain.plain_output_error)
 

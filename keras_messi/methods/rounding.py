@@ -11,7 +11,7 @@ from keras_messi.configs import RoundingConfig
 from keras_messi.layers import RoundedDense, RoundedEmbedding
 from keras_messi.layers.kinds import by_kind, is_table, matrix_shape, plain_type
 from keras_messi.layers.numbers.codes import pack_codes
-from keras_messi.layers.numbers.levels import random_rotation, round_to_levels
+from keras_messi.layers.numbers.levels import LARGEST, random_rotation, round_to_levels
 from keras_messi.layers.replacement import copy_layer, replacement
 from keras_messi.methods.feedback import round_with_feedback
 from keras_messi.methods.matrix import LayerMatrix
@@ -94,9 +94,11 @@ def stored_size(n: int, d: int, config: RoundingConfig, is_dense: bool) -> int:
 def reason_by_size(
     layer: keras.Layer, matrix: np.ndarray, config: RoundingConfig
 ) -> tuple[str, str] | None:
-    """Why the size of a matrix is in the way, as (reason, detail)."""
+    """Why the size of a matrix, or of its numbers, is in the way: (reason, detail)."""
     n, d = matrix.shape
     size = stored_size(n, d, config, not is_table(layer))
     if size >= matrix.nbytes:
         return SkipReason.WOULD_GROW, f"it takes {size} of {matrix.nbytes} bytes"
+    if np.max(np.abs(matrix)) > LARGEST:
+        return SkipReason.TOO_LARGE, f"scales are float16, up to {LARGEST:,.0f}"
     return None

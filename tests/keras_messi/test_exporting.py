@@ -10,6 +10,7 @@ import pytest
 from keras_messi import (
     MessiConfig,
     PQConfig,
+    RoundingConfig,
     compress,
     export,
     load_model,
@@ -226,4 +227,26 @@ def test_the_file_of_a_model_of_codes_computes_the_same(tmp_path, format):
     x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
     got = RUNNERS[format](exported(small, tmp_path, format), x)
     want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def rounded():
+    """Blocks of three bits in a table, one scale a unit, and rotated units."""
+    keras.utils.set_random_seed(0)
+    model = classifier()
+    for name, config in {
+        "words": RoundingConfig(3, block_size=8),
+        "up": RoundingConfig(4, block_size=None),
+        "hidden": RoundingConfig(2, block_size=16, rotate=True),
+    }.items():
+        model, _ = compress(model, config, name)
+    return model
+
+
+@each_format
+def test_the_file_of_a_rounded_model_computes_the_same(rounded, tmp_path, format):
+    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
+    got = RUNNERS[format](exported(rounded, tmp_path, format), x)
+    want = keras.ops.convert_to_numpy(rounded(x, training=False))
     np.testing.assert_allclose(got, want, atol=1e-5)

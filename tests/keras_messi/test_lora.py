@@ -14,7 +14,10 @@ from keras_messi.layers import (
     MessiPQEmbedding,
     PQDense,
     PQEmbedding,
+    RoundedDense,
+    RoundedEmbedding,
 )
+from keras_messi.layers.dense import StoredDense
 from keras_messi.layers.replacement import copy_layer
 from keras_messi.layers.sizes import count_own_parameters
 from keras_messi.models.keras.folding import fold_permutations
@@ -36,6 +39,8 @@ CASES = {
     "grouped": (MessiDense, {**FACTORS, "grouped_inputs": True, "activation": "relu"}),
     "codes": (PQDense, CODES),
     "coded rows": (PQEmbedding, {**CODES, "mask_zero": True}),
+    "rounded": (RoundedDense, {"bits": 3, "block_size": 5}),
+    "rounded table": (RoundedEmbedding, {"bits": 2, "rotation": 1}),
     "coded": (MessiPQDense, {**CODED, "quantization": "int4"}),
     "coded table": (MessiPQEmbedding, CODED),
 }
@@ -57,7 +62,7 @@ def lora_of(layer):
 
 def built(kind, arguments):
     """A layer with random numbers in the place of its integers and routing."""
-    dense = issubclass(kind, MessiDense | PQDense)
+    dense = issubclass(kind, StoredDense)
     shape = (D,) if dense else (N, D)
     layer, rng = kind(*shape, **arguments), np.random.default_rng(0)
     layer.build((None, N) if dense else (None, None))

@@ -25,6 +25,8 @@ _NORMAL = {
 _SHARES = np.linspace(0.5, 1.0, 9)
 # With normal levels also multiples of the root of the mean square of a block.
 _SPREADS = np.linspace(0.6, 1.4, 9)
+# Of a scale, which is a float16.
+LARGEST = float(np.finfo(np.float16).max)
 
 
 def check_levels(bits: int, levels: str) -> None:
@@ -64,6 +66,8 @@ def best_scales(
 ) -> np.ndarray:
     """Scales of the least squared error, among a few.
 
+    Numbers above 65,504, the largest float16, are taken for that.
+
     Args:
         blocks: Array of shape `(m, block_size)`.
         bits: Bits of the levels.
@@ -74,7 +78,7 @@ def best_scales(
     Returns:
         Float16 of shape `(m,)`.
     """
-    blocks = blocks.astype(np.float32, copy=False)
+    blocks = np.clip(blocks, -LARGEST, LARGEST).astype(np.float32, copy=False)
     weights = np.ones((1, 1), np.float32) if weights is None else weights
     best = np.zeros(len(blocks), np.float32)
     least = np.sum(weights * blocks**2, axis=1)  # that of zeros
@@ -97,8 +101,8 @@ def _scales_to_try(blocks: np.ndarray, bits: int, spacing: str) -> Iterator[np.n
 
 
 def _as_float16(scales: np.ndarray) -> np.ndarray:
-    """Scales as they are stored, of which none but zero vanishes."""
-    rounded = scales.astype(np.float16)
+    """Scales as they are stored, none infinite, and none zero that was not."""
+    rounded = np.clip(scales, -LARGEST, LARGEST).astype(np.float16)
     smallest = np.copysign(np.finfo(np.float16).smallest_subnormal, scales)
     return np.where((rounded == 0) & (scales != 0), smallest, rounded).astype("float32")
 

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._checks import check_positive
+from keras_messi.layers._checks import check_positive, check_seed
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
 from keras_messi.layers.numbers.levels import check_levels, levels_of, random_rotation
 from keras_messi.layers.storage.base import Storage
+from keras_messi.layers.storage.lookup import nan_out_of_range
 
 
 class Rounded(Storage):
@@ -39,9 +40,11 @@ class Rounded(Storage):
         if block_size is not None:
             check_positive("block_size", block_size)
         self.bits = int(bits)
-        self.block_size = block_size
+        if rotation is not None:
+            check_seed("rotation", rotation)
+        self.block_size = None if block_size is None else int(block_size)
         self.levels = levels
-        self.rotation = rotation
+        self.rotation = None if rotation is None else int(rotation)
         self.quantization = f"int{self.bits}"
 
     def build(
@@ -103,17 +106,18 @@ class Rounded(Storage):
 
     def rows(self, ids: Tensor, dtype: str, static: bool = False) -> Tensor:
         if not self._by_rows:
-            return ops.take(self.matrix(dtype), ids, axis=0)
-        codes, scales = (ops.take(x, ids, axis=0) for x in self._for_rows())
-        return self._turned_back(self._read(codes, scales, dtype), dtype)
-
-    def _for_rows(self) -> tuple[Tensor, Tensor]:
+            rows = ops.take(self.matrix(dtype), ids, axis=0)
+            return nan_out_of_range(rows, ids, self.shape[0])
+        codes = ops.take(self.codes, ids, axis=0)
         # LiteRT looks up no float16.
-        return self.codes, ops.cast(self.scales, "float32")
+        scales = ops.take(ops.cast(self.scales, "float32"), ids, axis=0)
+        rows = self._turned_back(self._read(codes, scales, dtype), dtype)
+        return nan_out_of_range(rows, ids, self.shape[0])
 
     @property
     def num_parameters(self) -> int:
-        return math.prod(self.shape)
+        centre = 0 if self.centre is None else self.centre.shape[0]
+        return math.prod(self.shape) + centre
 
     def numbers(self) -> dict[str, keras.Variable]:
         named = {"scales": self.scales, "centre": self.centre}
