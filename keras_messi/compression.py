@@ -141,6 +141,8 @@ def _statistics(
     A budget of bytes needs some, and a batch of inputs that they do not know.
     """
     if isinstance(data, CalibrationStatistics):
+        if isinstance(plan.config, BudgetConfig) and data.inputs is None:
+            return replace(data, inputs=family.random_inputs(model, NUM_RANDOM_INPUTS))
         return data
     layers = {one.path: one.layer for one in plan.layers}
     if not isinstance(plan.config, BudgetConfig):

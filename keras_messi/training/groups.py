@@ -9,7 +9,7 @@ import keras
 from keras_messi.allocation.planning import make_plan
 from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.compression import compress
-from keras_messi.configs import Config
+from keras_messi.configs import BudgetConfig, Config
 from keras_messi.models.adapter import family_of
 from keras_messi.models.keras.surgery import Filters
 from keras_messi.report import CompressionReport
@@ -104,6 +104,12 @@ def _one_for_each(
         raise ValueError(
             "`groups` must be a list of filters, one for each group. "
             f"Received: groups={groups!r}"
+        )
+    configs = config if isinstance(config, Sequence) else [config]
+    if any(isinstance(x, BudgetConfig) for x in configs):
+        raise ValueError(
+            "`config` must say what to do with the layers of a group, which a "
+            f"BudgetConfig for the whole file does not. Received: config={config}"
         )
     if not isinstance(config, Sequence):
         return [config] * len(groups)

@@ -9,10 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_messi
-from keras_messi import BudgetConfig, RoundingConfig, compress
+from keras_messi import (
+    BudgetConfig,
+    RoundingConfig,
+    calibrate,
+    compress,
+    compress_in_groups,
+)
 from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
 from keras_messi.allocation.candidates import Candidate
 from keras_messi.calibration.batches import set_apart
+from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.cli import main
 from keras_messi.cli.arguments import _size as size_in_bytes
 from keras_messi.methods.registry import Compressed
@@ -179,3 +186,16 @@ def test_the_command_line_takes_a_size_or_a_share(
     data[1] = str(tmp_path / "texts.txt")
     assert main(["compress", *paths, "--force", "--times-smaller", "9", *data]) == 1
     assert "for a model that is no folder" in capsys.readouterr().err
+
+
+def test_groups_have_no_budget_for_the_whole_file(trained_lenet):
+    config = BudgetConfig(times_smaller=9)
+    with pytest.raises(ValueError, match="which a BudgetConfig for the whole file"):
+        compress_in_groups(trained_lenet, config, ["fc1", "fc2"], lambda model: None)
+
+
+def test_statistics_that_were_made_by_hand_do(trained_lenet, digits):
+    known = CalibrationStatistics(calibrate(trained_lenet, digits).by_path)
+    config = BudgetConfig(max_bytes=300_000)
+    _, report = compress(trained_lenet, config, "fc2|fc1", calibration_data=known)
+    assert report.file_bytes_after <= 300_000

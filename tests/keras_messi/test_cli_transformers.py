@@ -49,6 +49,21 @@ def test_compress_writes_a_folder_that_loads(folder, tmp_path, capsys):
     assert main([*arguments, "--force"]) == 0
 
 
+def test_texts_calibrate_a_model_within_a_size(folder, tmp_path, capsys):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "word", "##s"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    (tmp_path / "texts.txt").write_text("a word\n\nwords a a\n" * 40)
+    files = [str(folder), str(tmp_path / "small")]
+    data = ["--calibration", str(tmp_path / "texts.txt")]
+    assert main(["compress", *files, "--times-smaller", "3", *data]) == 0
+    assert "stored in" in capsys.readouterr().out
+    model = huggingface.from_pretrained(tmp_path / "small")
+    assert models.outputs_of(model).shape == (2, 2)
+    (tmp_path / "texts.txt").write_text("\n")
+    assert main(["compress", *files, "--force", "--rate", "0.4", *data]) == 1
+    assert "must have a text on each line" in capsys.readouterr().err
+
+
 def test_a_plain_folder_is_never_overwritten(folder, tmp_path, capsys):
     before = sorted(os.listdir(folder))
     arguments = ["compress", str(folder), str(folder), "--rate", "0.4", "--force"]
