@@ -1,33 +1,28 @@
 """Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import keras
 from tqdm import tqdm
 
+from keras_messi.allocation.known_inputs import statistics_for
 from keras_messi.allocation.planning import (
-    Plan,
     PlannedLayer,
     allocate,
     make_plan,
     selected_layers,
 )
 from keras_messi.allocation.within_budget import fit_within_budget
-from keras_messi.calibration.batches import set_apart
 from keras_messi.calibration.observers import collect_statistics
-from keras_messi.calibration.outputs import output_change
-from keras_messi.calibration.statistics import CalibrationStatistics, TokenCounts
+from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.configs import BudgetConfig, Config
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.layers.stored_matrix import StoredMatrix
 from keras_messi.methods.registry import Compressed, compress_layer
 from keras_messi.models.adapter import (
-    Family,
     family_of,
     open_model,
-    outputs_of,
     swap_layers,
 )
 from keras_messi.models.keras.surgery import Filters
@@ -35,10 +30,6 @@ from keras_messi.report import CompressionReport, ReplacedLayer, SkipReason
 
 # Squared change of the outputs, over their spread, above which there is a warning.
 LARGE_CHANGE = 0.3
-# Inputs to find it on without calibration data.
-NUM_RANDOM_INPUTS = 32
-# Inputs to calibrate a budget of bytes on without calibration data.
-NUM_RANDOM_CALIBRATION = 512
 _ADVICE = (
     ". Fine-tune it, remove less, give `calibration_data`, or leave layers out by "
     "`filters`."
@@ -105,90 +96,33 @@ def compress(
     """
     family, named_layers = open_model(model)
     plan = make_plan(named_layers, config, filters)
-    statistics = _statistics(family, model, plan, calibration_data)
+    statistics = statistics_for(plan, family, model, calibration_data)
     allocate(plan, statistics)
     if isinstance(config, BudgetConfig):
-        assert statistics is not None
         with tqdm(None, "compress", unit="candidate", disable=not verbose) as bar:
-            swapped, chosen = fit_within_budget(
-                family, model, plan, statistics.inputs, bar
-            )
+            swapped, chosen = fit_within_budget(family, model, plan, statistics, bar)
         found = {one: x.found for one, x in chosen.items()}
         forms = {one: x.form for one, x in chosen.items()}
     else:
-        found, forms = _fit(plan, verbose), {}
+        layers = tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
+        found, forms = {one: compress_layer(*one.task(config)) for one in layers}, {}
         new_layers = {one.named: x.layer for one, x in found.items()}
-        swapped = swap_layers(family, model, new_layers)
+        swapped = swap_layers(family, model, new_layers, statistics)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
     replaced = [
         _describe(one, swapped.layers[one.path], found[one], forms.get(one, ""))
         for one in plan.layers
     ]
-    change = _output_change(family, model, swapped.model, statistics)
     report = CompressionReport(
-        replaced, plan.skipped, swapped.folded, **swapped.sizes, output_change=change
+        replaced,
+        plan.skipped,
+        swapped.folded,
+        **swapped.sizes,
+        output_change=swapped.output_change,
     )
-    if change is not None and change > LARGE_CHANGE:
+    if (swapped.output_change or 0) > LARGE_CHANGE:
         warnings.warn(report.change_as_text() + _ADVICE, stacklevel=2)
     return swapped.model, report
-
-
-def _statistics(
-    family: Family, model: Any, plan: Plan, data: Any
-) -> CalibrationStatistics | None:
-    """Calibration statistics of the layers of a plan, if there are any.
-
-    A budget of bytes needs some, and a batch of inputs that they do not know.
-    """
-    if isinstance(data, CalibrationStatistics):
-        if isinstance(plan.config, BudgetConfig) and data.inputs is None:
-            return replace(data, inputs=family.random_inputs(model, NUM_RANDOM_INPUTS))
-        return data
-    layers = {one.path: one.layer for one in plan.layers}
-    if not isinstance(plan.config, BudgetConfig):
-        if data is None:
-            return None
-        return collect_statistics(model, family.observe, layers, data)
-    is_random = data is None
-    if is_random:
-        data = family.random_inputs(model, NUM_RANDOM_CALIBRATION)
-    if is_random and data is None:
-        raise ValueError(
-            "`calibration_data` must be given for this model, as it is not known what "
-            "inputs it takes. Received: calibration_data=None"
-        )
-    inputs, rest = set_apart(data)
-    found = collect_statistics(model, family.observe, layers, rest)
-    known = found.by_path
-    if is_random:  # what is known of vocabularies without data says more
-        known = {k: x for k, x in known.items() if not isinstance(x, TokenCounts)}
-    return replace(
-        found, by_path=known, inputs=inputs, outputs=outputs_of(family, model, inputs)
-    )
-
-
-def _fit(plan: Plan, verbose: bool) -> dict[PlannedLayer, Compressed]:
-    return {
-        one: compress_layer(
-            one.layer, plan.config, one.statistics, one.numbers, one.weights
-        )
-        for one in tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
-    }
-
-
-def _output_change(
-    family: Family, model: Any, small: Any, statistics: CalibrationStatistics | None
-) -> float | None:
-    """Change of the outputs on calibration data, or on random inputs if they fit."""
-    if statistics is not None and statistics.outputs is not None:
-        inputs, before = statistics.inputs, statistics.outputs
-        return output_change(before, outputs_of(family, small, inputs))
-    try:
-        inputs = family.random_inputs(model, NUM_RANDOM_INPUTS)
-        before, after = (outputs_of(family, x, inputs) for x in (model, small))
-    except Exception:  # the code of any model may refuse what is random
-        return None
-    return output_change(before, after)
 
 
 def calibrate(

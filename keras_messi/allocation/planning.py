@@ -63,6 +63,10 @@ class PlannedLayer:
         """The layer to be compressed, as it is."""
         return self.named.layer
 
+    def task(self, config: Config) -> tuple[Any, ...]:
+        """The arguments of `compress_layer`."""
+        return self.layer, config, self.statistics, self.numbers, self.weights
+
     def read_matrix(self) -> np.ndarray:
         """The matrix of the layer, which is not kept: models may be large."""
         return read_matrix(self.layer)

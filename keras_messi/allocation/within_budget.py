@@ -9,6 +9,7 @@ from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
 from keras_messi.allocation.candidates import Candidate, candidates_of, configs_for
 from keras_messi.allocation.planning import Plan, PlannedLayer
 from keras_messi.calibration.outputs import output_change
+from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.configs import BudgetConfig
 from keras_messi.layers.kinds import is_table
 from keras_messi.layers.sizes import stored_bytes
@@ -44,7 +45,7 @@ def fit_within_budget(
     family: Family,
     model: Any,
     plan: Plan,
-    inputs: Any,
+    statistics: CalibrationStatistics | None,
     bar: tqdm,
 ) -> tuple[Swapped, dict[PlannedLayer, Candidate]]:
     """Swap the layers of a plan for others, so that the model fits into a budget.
@@ -59,7 +60,7 @@ def fit_within_budget(
         model: The model, which is left as it is.
         plan: Which layers, with their statistics. Those that are worth all their bytes
             are skipped.
-        inputs: A batch of inputs on which outputs are compared.
+        statistics: Calibration statistics, with inputs to compare the outputs on.
         bar: Progress bar, which counts candidates.
 
     Raises:
@@ -67,7 +68,8 @@ def fit_within_budget(
     """
     config = plan.config
     assert isinstance(config, BudgetConfig)
-    judge = Judge(family, model, inputs)
+    assert statistics is not None
+    judge = Judge(family, model, statistics.inputs)
     configs = {one: configs_for(one, config.seed) for one in plan.layers}
     bar.reset(sum(map(len, configs.values())))
     candidates = {}
@@ -78,21 +80,24 @@ def fit_within_budget(
     most = config.bytes_for(size)
     left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
     chosen = _choose(candidates, left, judge, most)
-    swapped = _swap(family, model, chosen)
+    swapped = _swap(family, model, chosen, statistics)
     while (excess := swapped.sizes["file_bytes_after"] - most) > 0:
         spent = sum(x.num_bytes for x in chosen.values())
         chosen = _choose(candidates, spent - excess, judge, most)
-        swapped = _swap(family, model, chosen)
+        swapped = _swap(family, model, chosen, statistics)
     whole = [one.path for one, x in chosen.items() if x.config is None]
     plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
     return swapped, {one: x for one, x in chosen.items() if x.config}
 
 
 def _swap(
-    family: Family, model: Any, chosen: Mapping[PlannedLayer, Candidate]
+    family: Family,
+    model: Any,
+    chosen: Mapping[PlannedLayer, Candidate],
+    statistics: CalibrationStatistics,
 ) -> Swapped:
     new = {one.named: x.found.layer for one, x in chosen.items() if x.config}
-    return swap_layers(family, model, new)
+    return swap_layers(family, model, new, statistics)
 
 
 def _judged(

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_messi.calibration.batches import padding_mask
 from keras_messi.calibration.observing import Observer, Run
-from keras_messi.calibration.outputs import float_outputs
+from keras_messi.calibration.outputs import float_outputs, output_change
+from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.files import check_target
 from keras_messi.models import huggingface
 from keras_messi.models.huggingface import models as transformers
@@ -30,6 +31,9 @@ from keras_messi.models.keras.surgery import (
     replace_layers,
 )
 from keras_messi.report import FoldedLayer
+
+# Inputs to compare models on without calibration data.
+NUM_RANDOM_INPUTS = 32
 
 
 class Family(NamedTuple):
@@ -135,6 +139,21 @@ def outputs_of(family: Family, model: Any, inputs: Any) -> list[np.ndarray]:
         return float_outputs(run(inputs), padding_mask(inputs))
 
 
+def _output_change(
+    family: Family, model: Any, small: Any, statistics: CalibrationStatistics | None
+) -> float | None:
+    """Change of the outputs on calibration data, or on random inputs if they fit."""
+    if statistics is not None and statistics.outputs is not None:
+        inputs, before = statistics.inputs, statistics.outputs
+        return output_change(before, outputs_of(family, small, inputs))
+    try:
+        inputs = family.random_inputs(model, NUM_RANDOM_INPUTS)
+        before, after = (outputs_of(family, x, inputs) for x in (model, small))
+    except Exception:  # the code of any model may refuse what is random
+        return None
+    return output_change(before, after)
+
+
 class Swapped(NamedTuple):
     """A model with some layers swapped for smaller ones.
 
@@ -144,6 +163,7 @@ class Swapped(NamedTuple):
         folded: What layers before the new ones took over from them.
         layers: All layers of the new model, by path.
         sizes: Parameters and bytes of both models, named as in the report.
+        output_change: Squared change of the outputs over their spread, if it is known.
     """
 
     model: Any
@@ -151,10 +171,14 @@ class Swapped(NamedTuple):
     folded: list[FoldedLayer]
     layers: dict[str, keras.Layer]
     sizes: dict[str, int]
+    output_change: float | None
 
 
 def swap_layers(
-    family: Family, model: Any, new_layers: Mapping[NamedLayer, keras.Layer]
+    family: Family,
+    model: Any,
+    new_layers: Mapping[NamedLayer, keras.Layer],
+    statistics: CalibrationStatistics | None = None,
 ) -> Swapped:
     """A copy of a model with all new layers that it takes.
 
@@ -162,6 +186,8 @@ def swap_layers(
         family: The family of the model.
         model: A model of any family. It is left as it is.
         new_layers: The new layer for each layer to be swapped.
+        statistics: Calibration statistics, with inputs to compare the outputs on. By
+            default these are random, if that can be.
 
     Raises:
         ValueError: The model takes none of the new layers.
@@ -178,7 +204,8 @@ def swap_layers(
     small, folded = family.fold(small)
     _warn_if_not_compiled(model, small)
     layers = {named.path: named.layer for named in family.find_layers(small)}
-    return Swapped(small, refused, folded, layers, _sizes(family, model, small))
+    change = _output_change(family, model, small, statistics)
+    return Swapped(small, refused, folded, layers, _sizes(family, model, small), change)
 
 
 def _warn_if_not_compiled(model: Any, small: Any) -> None:

@@ -125,8 +125,8 @@ def test_without_calibration_data_random_inputs_decide():
     model = keras.Model(inputs, keras.layers.Dense(40, name="head")(x))
     with pytest.raises(ValueError, match="worth all its numbers"):
         compress(model, BudgetConfig(max_bytes=10**9))
-    model, report = compress(model, BudgetConfig(max_bytes=20_000))
-    assert report.file_bytes_after <= 20_000
+    model, report = compress(model, BudgetConfig(max_bytes=24_000))
+    assert report.file_bytes_after <= 24_000
     assert report.output_change is not None
 
 

@@ -60,7 +60,7 @@ def test_layers_chosen_together_share_the_rate():
     _, report = compress(model, MessiConfig(0.3, num_clusters=1), "words|wide")
     before = sum(np.prod(x.shape) for x in report.replaced)
     after = sum(x.parameters_after for x in report.replaced) - 60
-    assert 0.6 * before < after <= 0.7 * before
+    assert 0.5 * before < after <= 0.7 * before
 
 
 def test_lenet_keeps_its_accuracy(trained_lenet, mnist):

@@ -46,7 +46,8 @@ def save_model(
 
 def _with_merged_lora(model: keras.Model) -> keras.Model:
     """The model, or a copy if it has LoRA weights to merge."""
-    adapted = list(filter(can_merge_lora, all_layers(model)))
+    layers = [x for x in all_layers(model) if not isinstance(x, keras.Model)]
+    adapted = list(filter(can_merge_lora, layers))
     merged = {layer: with_merged_lora(layer) for layer in adapted}
     return replace_layers(model, merged) if merged else model
 
