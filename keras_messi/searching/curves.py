@@ -81,6 +81,31 @@ def save_search_curve(
     _save(figure, path)
 
 
+def save_allocation(report: Any, path: str | os.PathLike[str], title: str) -> None:
+    """Draw the bytes of each replaced layer before and after, and how it is stored.
+
+    Args:
+        report: A `keras_messi.CompressionReport`.
+        path: The picture to write; its suffix chooses the format.
+        title: Heading of the picture.
+    """
+    rows = report.replaced[::-1]
+    places = range(len(rows))
+    figure = _figure(8, 1.5 + 0.22 * len(rows))
+    axes = figure.subplots()
+    axes.barh(places, [x.bytes_before for x in rows], color="0.85", label="before")
+    axes.barh(places, [x.bytes_after for x in rows], color="C0", label="after")
+    for place, row in zip(places, rows, strict=True):
+        axes.text(row.bytes_before, place, f" {row.form}", va="center", fontsize=7)
+    axes.set_yticks(places, [row.path for row in rows], fontsize=7)
+    axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.01)
+    axes.set_xlabel("bytes")
+    axes.legend(loc="lower right")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
 _REMOVED = "numbers removed from the compressed layers (%)"
 
 

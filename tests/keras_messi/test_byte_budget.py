@@ -24,6 +24,7 @@ from keras_messi.cli import main
 from keras_messi.cli.arguments import _size as size_in_bytes
 from keras_messi.methods.registry import Compressed
 from keras_messi.report import CompressionReport
+from keras_messi.searching.curves import save_allocation
 
 STEPS = st.lists(
     st.tuples(st.integers(1, 50), st.floats(0.01, 5)), min_size=1, max_size=4
@@ -109,6 +110,11 @@ def test_the_report_says_how_each_matrix_is_stored(small):
     assert all("bits" in row.form for row in report.replaced)
     assert "stored in" in str(report)
     assert CompressionReport.from_json(report.to_json()) == report
+
+
+def test_the_allocation_is_drawn(small, tmp_path):
+    save_allocation(small[1], tmp_path / "bytes.png", "LeNet")
+    assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_more_bytes_change_the_outputs_less(small, trained_lenet, digits):

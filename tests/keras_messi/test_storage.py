@@ -12,6 +12,7 @@ from keras_messi.layers.storage.codebooks import Codebooks
 from keras_messi.layers.storage.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.storage.rounded import Rounded
+from keras_messi.layers.storage.rounded_factors import RoundedFactors
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 N, D = 12, 8
@@ -21,6 +22,8 @@ STORAGES = [
     (Factors, {"num_clusters": 2, "rank": 3, "quantization": "int8"}),
     (Factors, {"num_clusters": 2, "rank": 3, "quantization": "int4"}),
     (CodedFactors, {"num_clusters": 2, "rank": 4, "block_size": 2, "num_codewords": 5}),
+    (RoundedFactors, {"num_clusters": 2, "rank": [3, 2], "bits": 2}),
+    (RoundedFactors, {"num_clusters": 2, "rank": 4, "bits": 3, "quantization": None}),
     (Codebooks, {"block_size": 4, "num_codewords": 3}),
     (Rounded, {"bits": 3, "block_size": 5, "levels": "normal"}),
     (Rounded, {"bits": 4, "rotation": 2}),
