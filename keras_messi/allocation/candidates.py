@@ -102,7 +102,7 @@ def as_it_is(one: PlannedLayer) -> Candidate:
 def candidates_of(
     one: PlannedLayer, configs: Sequence[Config], done: Callable[[], Any]
 ) -> list[Candidate]:
-    """All candidates of a layer that no other one beats in both bytes and error.
+    """All candidates of a layer, itself among them.
 
     Args:
         one: The layer, with its statistics.
@@ -110,13 +110,15 @@ def candidates_of(
         done: Called after each candidate.
     """
     with shared_clusterings({}):
-        found = [as_it_is(one), *_fitted(one, configs, done)]
-    found.sort(key=lambda x: (x.num_bytes, x.error))
-    best, least = [], float("inf")
-    for candidate in found:
-        if candidate.error < least:
+        return [as_it_is(one), *_fitted(one, configs, done)]
+
+
+def best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one beats in both bytes and error, in rising bytes."""
+    best: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda x: (x.num_bytes, x.error)):
+        if not best or candidate.error < best[-1].error:
             best.append(candidate)
-            least = candidate.error
     return best
 
 

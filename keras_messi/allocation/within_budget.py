@@ -6,7 +6,12 @@ from typing import Any
 from tqdm import tqdm
 
 from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
-from keras_messi.allocation.candidates import Candidate, candidates_of, configs_for
+from keras_messi.allocation.candidates import (
+    Candidate,
+    best_of,
+    candidates_of,
+    configs_for,
+)
 from keras_messi.allocation.planning import Plan, PlannedLayer
 from keras_messi.calibration.outputs import output_change
 from keras_messi.calibration.statistics import CalibrationStatistics
@@ -75,7 +80,9 @@ def fit_within_budget(
     candidates = {}
     for one, own in configs.items():
         found = candidates_of(one, own, bar.update)
-        candidates[one] = _judged(one, found, judge) if is_table(one.layer) else found
+        if is_table(one.layer):
+            found = [x._replace(error=judge.change({one: x})) for x in found]
+        candidates[one] = best_of(found)
     size = family.saved_size(model)
     most = config.bytes_for(size)
     left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
@@ -98,14 +105,6 @@ def _swap(
 ) -> Swapped:
     new = {one.named: x.found.layer for one, x in chosen.items() if x.config}
     return swap_layers(family, model, new, statistics)
-
-
-def _judged(
-    one: PlannedLayer, candidates: Sequence[Candidate], judge: Judge
-) -> list[Candidate]:
-    """Candidates with the change of the outputs of the model for their errors."""
-    found = [x._replace(error=judge.change({one: x})) for x in candidates]
-    return [x for i, x in enumerate(found) if all(x.error < y.error for y in found[:i])]
 
 
 def _choose(

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 DAMPING = 0.3
-# Tokens of a text that says as much of a vocabulary as is known without any.
-_MUCH_TEXT = 100_000
 # Entries at the beginning of a vocabulary that are no words: unused ones, letters.
 _SPECIAL = 1000
 
@@ -119,7 +117,8 @@ def weights_of_rows(
     """
     if isinstance(calibration, TokenCounts):
         counts = calibration.counts
-        share = counts.sum() / (counts.sum() + _MUCH_TEXT)
+        # A token for sixteen rows says as much as is known without any.
+        share = counts.sum() / (counts.sum() + len(counts) / 16)
         weights = row_weights(counts) ** share
         weights *= 1 if prior is None else prior ** (1 - share)
         return weights / weights.mean()

@@ -8,8 +8,10 @@ those of least mean squared error for normal numbers (Lloyd-Max).
 
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_messi.layers._checks import check_choice, check_positive
 
@@ -53,6 +55,15 @@ def levels_of(bits: int, spacing: str) -> np.ndarray:
         return np.concatenate([-positive[::-1], positive])
     half = 2 ** (bits - 1)
     return np.arange(-half, half, dtype=np.float32) / half
+
+
+def read_levels(codes: Any, bits: int, spacing: str, dtype: str) -> Any:
+    """The levels that codes stand for, a tensor of their shape."""
+    if spacing == "uniform":  # faster than a look-up
+        half = 2 ** (bits - 1)
+        return (ops.cast(codes, dtype) - half) / half
+    levels = ops.convert_to_tensor(levels_of(bits, spacing), dtype)
+    return ops.take(levels, ops.cast(codes, "int32"), axis=0)
 
 
 def nearest_levels(numbers: np.ndarray, bits: int, spacing: str) -> np.ndarray:

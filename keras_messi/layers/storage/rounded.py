@@ -10,7 +10,7 @@ from keras import ops
 from keras_messi.layers._checks import check_positive, check_seed
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
-from keras_messi.layers.numbers.levels import check_levels, levels_of, random_rotation
+from keras_messi.layers.numbers.levels import check_levels, random_rotation, read_levels
 from keras_messi.layers.storage.base import Storage
 from keras_messi.layers.storage.lookup import nan_out_of_range
 
@@ -67,12 +67,14 @@ class Rounded(Storage):
 
     def _read(self, codes: Tensor, scales: Tensor, dtype: str) -> Tensor:
         """Rows of the rotated or plain T from their codes and scales."""
-        table = ops.convert_to_tensor(levels_of(self.bits, self.levels), dtype)
-        numbers = ops.take(table, ops.cast(codes, "int32"), axis=0)
+        numbers = read_levels(codes, self.bits, self.levels, dtype)
         scales = ops.cast(scales, dtype)
-        if self.scales.shape[1] > 1:
-            width = self.codes.shape[1]
-            scales = ops.repeat(scales, self._block, axis=-1)[..., :width]
+        blocks = self.scales.shape[1]
+        if blocks > 1:
+            # Repeated in a way that torch exports to ONNX.
+            wide = ops.expand_dims(scales, -1) * ops.ones((self._block,), dtype)
+            wide = ops.reshape(wide, (*ops.shape(codes)[:-1], blocks * self._block))
+            scales = wide[..., : self.codes.shape[1]]
         return numbers * scales
 
     def _turned_back(self, rows: Tensor, dtype: str) -> Tensor:

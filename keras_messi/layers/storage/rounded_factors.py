@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
-from keras_messi.layers.numbers.levels import check_levels, levels_of
+from keras_messi.layers.numbers.levels import check_levels, read_levels
 from keras_messi.layers.storage.factors import Factors
 
 
@@ -49,8 +49,7 @@ class RoundedFactors(Factors):
         )
 
     def reader(self, dtype: str) -> Callable[[Tensor, int], Tensor]:
-        table = ops.convert_to_tensor(levels_of(self.bits, self.levels), dtype)
-        return lambda rows, c: ops.take(table, ops.cast(rows, "int32"), axis=0)
+        return lambda rows, c: read_levels(rows, self.bits, self.levels, dtype)
 
     def row_scales_in(self, dtype: str) -> Tensor:
         return ops.cast(self.row_scales, dtype)
