@@ -62,8 +62,9 @@ def read_levels(codes: Any, bits: int, spacing: str, dtype: str) -> Any:
     if spacing == "uniform":  # faster than a look-up
         half = 2 ** (bits - 1)
         return (ops.cast(codes, dtype) - half) / half
-    levels = ops.convert_to_tensor(levels_of(bits, spacing), dtype)
-    return ops.take(levels, ops.cast(codes, "int32"), axis=0)
+    # A table of two axes, as torch exports a look-up in no other to ONNX.
+    levels = ops.convert_to_tensor(levels_of(bits, spacing)[:, np.newaxis], dtype)
+    return ops.squeeze(ops.take(levels, ops.cast(codes, "int32"), axis=0), axis=-1)
 
 
 def nearest_levels(numbers: np.ndarray, bits: int, spacing: str) -> np.ndarray:
