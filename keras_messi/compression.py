@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
+from keras_messi.allocation.candidates import form_of
 from keras_messi.allocation.known_inputs import statistics_for
 from keras_messi.allocation.planning import (
     PlannedLayer,
@@ -102,7 +103,7 @@ def compress(
         with tqdm(None, "compress", unit="candidate", disable=not verbose) as bar:
             swapped, chosen = fit_within_budget(family, model, plan, statistics, bar)
         found = {one: x.found for one, x in chosen.items()}
-        forms = {one: x.form for one, x in chosen.items()}
+        forms = {one: form_of(x.config) for one, x in chosen.items()}
     else:
         layers = tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
         found, forms = {one: compress_layer(*one.task(config)) for one in layers}, {}

@@ -65,11 +65,7 @@ class MessiConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.rate is None) == (self.rank is None):
-            raise ValueError(
-                "Exactly one of `rate` and `rank` must be given. "
-                f"Received: rate={self.rate}, rank={self.rank}"
-            )
+        _check_one_of("rate", self.rate, "rank", self.rank)
         if self.rate is not None:
             _check_rate(self.rate)
         if self.rank is not None:
@@ -277,12 +273,7 @@ class BudgetConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.max_bytes is None) == (self.times_smaller is None):
-            raise ValueError(
-                "Exactly one of `max_bytes` and `times_smaller` must be given. "
-                f"Received: max_bytes={self.max_bytes}, "
-                f"times_smaller={self.times_smaller}"
-            )
+        _check_one_of("max_bytes", self.max_bytes, "times_smaller", self.times_smaller)
         if self.max_bytes is not None:
             _check_integer("max_bytes", self.max_bytes, least=1)
         times = self.times_smaller
@@ -301,6 +292,14 @@ class BudgetConfig:
 
 
 Config = MessiConfig | PQConfig | RoundingConfig | BudgetConfig
+
+
+def _check_one_of(name: str, value: Any, other: str, other_value: Any) -> None:
+    if (value is None) == (other_value is None):
+        raise ValueError(
+            f"Exactly one of `{name}` and `{other}` must be given. "
+            f"Received: {name}={value}, {other}={other_value}"
+        )
 
 
 def _check_choice(name: str, value: Any, *choices: Any) -> None:

@@ -19,7 +19,7 @@ from glue_data import TASKS, read_rows
 from provenance import provenance
 from real_data import minilm_folder
 from rows import Rows
-from sentence_similarity import Pairs, pad, tokens
+from sentence_similarity import Pairs, grouped, pad, tokens
 
 from keras_messi import BudgetConfig, RoundingConfig, compress
 from keras_messi.huggingface import from_pretrained
@@ -101,10 +101,7 @@ def table(rows: Rows) -> str:
         "| what | calibrated on | files, MB | times smaller | lost | seeds | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple, list[Result]] = {}
-    for trial, result in rows.results.items():
-        key = trial.megabytes, trial.bits, trial.text
-        groups.setdefault(key, []).append(result)
+    groups = grouped(rows, list(rows.results), "megabytes", "bits", "text")
     for (megabytes, bits, text), found in groups.items():
         what = f"{bits} bits" if bits else f"{megabytes:g} MB"
         lost = np.array([x.score_before - x.score for x in found])

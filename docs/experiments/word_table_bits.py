@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from provenance import provenance
 from rows import Rows
-from sentence_similarity import NUM_CLUSTERS, Result, Runner
+from sentence_similarity import NUM_CLUSTERS, Result, Runner, grouped
 
 from keras_messi import MessiConfig, RoundingConfig
 from keras_messi.calibration.statistics import DAMPING
@@ -44,20 +44,22 @@ class Trial:
         )
 
 
+def row(bits: int, rate: float, found: list[Result], before: float, size: int) -> str:
+    """A row of the table, with the mean over seeds."""
+    how = f"{100 * rate:g} % removed, {bits} bits" if rate else f"{bits} bits"
+    smaller = size / np.mean([x.bytes for x in found])
+    lost = before - np.array([x.score for x in found])
+    spread = f"{lost.mean():.2f} ± {lost.std():.2f}"
+    return f"| {how} | {smaller:.1f} | {spread} | {len(found)} |"
+
+
 def table(rows: Rows, before: float, size: int) -> str:
-    """The rows, with the mean over seeds."""
-    lines = ["| how | x fewer bytes | lost | seeds |", "|---|---|---|---|"]
-    groups: dict[tuple[int, float], list[Result]] = {}
-    for trial, result in rows.results.items():
-        groups.setdefault((trial.bits, trial.rate), []).append(result)
-    for (bits, rate), found in sorted(groups.items(), key=lambda x: -x[1][0].bytes):
-        how = f"{100 * rate:g} % removed, {bits} bits" if rate else f"{bits} bits"
-        lost = before - np.array([x.score for x in found])
-        lines.append(
-            f"| {how} | {size / np.mean([x.bytes for x in found]):.1f} "
-            f"| {lost.mean():.2f} ± {lost.std():.2f} | {len(found)} |"
-        )
-    return "\n".join(lines)
+    """All rows, the largest first."""
+    groups = grouped(rows, list(rows.results), "bits", "rate").items()
+    ordered = sorted(groups, key=lambda item: -item[1][0].bytes)
+    lines = [row(*key, found, before, size) for key, found in ordered]
+    head = ["| how | x fewer bytes | lost | seeds |", "|---|---|---|---|"]
+    return "\n".join([*head, *lines])
 
 
 def main() -> None:

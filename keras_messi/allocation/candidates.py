@@ -39,15 +39,14 @@ class Candidate(NamedTuple):
     num_bytes: int
     error: float
 
-    @property
-    def form(self) -> str:
-        """How numbers are stored, in a few words."""
-        config = self.config
-        rounding = config.quantization if isinstance(config, MessiConfig) else config
-        if not isinstance(rounding, RoundingConfig):
-            return ""
-        is_rotated = rounding is not config or rounding.rotate
-        return f"{rounding.bits} bits" + (", rotated" if is_rotated else "")
+
+def form_of(config: Config | None) -> str:
+    """How the numbers of a layer are stored, in a few words."""
+    rounding = config.quantization if isinstance(config, MessiConfig) else config
+    if not isinstance(rounding, RoundingConfig):
+        return ""
+    is_rotated = rounding is not config or rounding.rotate
+    return f"{rounding.bits} bits" + (", rotated" if is_rotated else "")
 
 
 def configs_for(one: PlannedLayer, seed: int) -> list[Config]:

@@ -15,6 +15,20 @@ SPLITS = [(1, 2, None), (3, 2, None), (3, [1, 2, 3], [5, 3, 4]), (2, [6, 1], [1,
 TOKENS = np.array([[0, 3, 11, 4, 10, 2, 7], [7, 7, 5, 9, 8, 1, 6]], dtype="int32")
 
 
+def drawn(store):
+    """What a layer or storage stores, with random numbers and routing."""
+    rng, found = np.random.default_rng(0), {}
+    for name, value in store.items():
+        found[name] = value = ops.convert_to_numpy(value)
+        if name == "assignments":
+            found[name] = rng.permutation(value)
+        elif value.dtype == np.int8:
+            found[name] = rng.integers(-8, 8, value.shape).astype("int8")
+        elif value.dtype != np.uint8:
+            found[name] = rng.standard_normal(value.shape).astype(value.dtype)
+    return found
+
+
 def random_factors(layer, seed=0):
     """What a layer stores, drawn at random, and the matrix that it stands for."""
     rng = np.random.default_rng(seed)

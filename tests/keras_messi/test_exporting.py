@@ -87,9 +87,14 @@ def exported(model, folder, format):
 
 @each_format
 def test_the_file_computes_what_the_model_computes(small, tmp_path, format):
+    assert_same_outputs(small, tmp_path, format)
+
+
+def assert_same_outputs(model, folder, format):
+    """The file and the model give the same for a few texts."""
     x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
-    got = RUNNERS[format](exported(small, tmp_path, format), x)
-    want = keras.ops.convert_to_numpy(small(x, training=False))
+    got = RUNNERS[format](exported(model, folder, format), x)
+    want = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -246,7 +251,4 @@ def rounded():
 
 @each_format
 def test_the_file_of_a_rounded_model_computes_the_same(rounded, tmp_path, format):
-    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
-    got = RUNNERS[format](exported(rounded, tmp_path, format), x)
-    want = keras.ops.convert_to_numpy(rounded(x, training=False))
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert_same_outputs(rounded, tmp_path, format)

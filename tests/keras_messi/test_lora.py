@@ -22,7 +22,7 @@ from keras_messi.layers.replacement import copy_layer
 from keras_messi.layers.sizes import count_own_parameters
 from keras_messi.models.keras.folding import fold_permutations
 
-from .factored import stored
+from .factored import drawn, stored
 
 N, D, R, ALPHA = 12, 8, 2, 5
 TOKENS = np.array([[0, 3, 11, 4], [7, 7, 5, 9]], dtype="int32")
@@ -64,17 +64,9 @@ def built(kind, arguments):
     """A layer with random numbers in the place of its integers and routing."""
     dense = issubclass(kind, StoredDense)
     shape = (D,) if dense else (N, D)
-    layer, rng = kind(*shape, **arguments), np.random.default_rng(0)
+    layer = kind(*shape, **arguments)
     layer.build((None, N) if dense else (None, None))
-    store = stored(layer)
-    for name, value in store.items():
-        if name == "assignments":
-            store[name] = rng.permutation(value)
-        elif value.dtype == np.int8:
-            store[name] = rng.integers(-8, 8, value.shape).astype("int8")
-        elif value.dtype != np.uint8:
-            store[name] = rng.standard_normal(value.shape).astype(value.dtype)
-    layer.load_own_variables(store)
+    layer.load_own_variables(drawn(stored(layer)))
     return layer
 
 

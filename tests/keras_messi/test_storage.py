@@ -14,6 +14,7 @@ from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.storage.rounded import Rounded
 from keras_messi.layers.storage.rounded_factors import RoundedFactors
 from keras_messi.layers.stored_matrix import StoredMatrix
+from tests.keras_messi.factored import drawn
 
 N, D = 12, 8
 STORAGES = [
@@ -56,19 +57,10 @@ def einsum_layer(storage_class, arguments):
 
 def filled(storage, by_rows):
     """A built storage with random weights, of which routing is a permutation."""
-    layer, rng = keras.layers.Layer(), np.random.default_rng(0)
-    storage.build(layer.add_weight, (N, D), by_rows)
+    storage.build(keras.layers.Layer().add_weight, (N, D), by_rows)
     store = {}
     storage.save(store, "layer")
-    for name, value in store.items():
-        value = ops.convert_to_numpy(value)
-        if name == "assignments":
-            store[name] = rng.permutation(value)
-        elif value.dtype == np.int8:
-            store[name] = rng.integers(-8, 8, value.shape).astype("int8")
-        elif value.dtype != np.uint8:
-            store[name] = rng.standard_normal(value.shape).astype(value.dtype)
-    storage.load(store, "layer")
+    storage.load(drawn(store), "layer")
     return storage
 
 

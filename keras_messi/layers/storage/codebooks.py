@@ -12,11 +12,11 @@ from keras_messi.layers._checks import divisors
 from keras_messi.layers.numbers.codes import rows_of_codes
 from keras_messi.layers.numbers.codewords import Codewords
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
-from keras_messi.layers.storage.base import Storage
 from keras_messi.layers.storage.lookup import nan_out_of_range
+from keras_messi.layers.storage.table import Table
 
 
-class Codebooks(Storage):
+class Codebooks(Table):
     """A matrix whose rows, or columns, are cut into blocks that are codewords.
 
     It stores a table T: the matrix itself if it is for rows, and otherwise transposed,
@@ -66,16 +66,6 @@ class Codebooks(Storage):
             )
         self._codewords.check_blocks(width // self.block_size)
 
-    def multiply(self, x: Tensor, dtype: str) -> Tensor:
-        if self._by_rows:
-            return super().multiply(x, dtype)
-        return self._times_transposed(x, dtype)
-
-    def multiply_transposed(self, x: Tensor, dtype: str) -> Tensor:
-        if self._by_rows:
-            return self._times_transposed(x, dtype)
-        return super().multiply_transposed(x, dtype)
-
     def rows(self, ids: Tensor, dtype: str, static: bool = False) -> Tensor:
         if self._by_rows:
             # This is where an id out of range is found: the codes are all in range.
@@ -84,9 +74,8 @@ class Codebooks(Storage):
             rows = ops.take(self.matrix(dtype), ids, axis=0)
         return nan_out_of_range(rows, ids, self.shape[0])
 
-    def matrix(self, dtype: str) -> Tensor:
-        table = self._read(self.codes, dtype)
-        return table if self._by_rows else ops.transpose(table)
+    def table(self, dtype: str) -> Tensor:
+        return self._read(self.codes, dtype)
 
     def _read(self, codes: Tensor, dtype: str) -> Tensor:
         """Rows of T from their codes."""
@@ -95,7 +84,6 @@ class Codebooks(Storage):
         return ops.cast(self._codewords.decode(codebooks, codes, num_blocks), dtype)
 
     def _times_transposed(self, x: Tensor, dtype: str) -> Tensor:
-        """x @ T.T, of shape (..., rows of T)."""
         n, num_blocks = self.codes.shape
         sizes = x.shape[:-1]
         known = all(isinstance(size, int) for size in sizes)
@@ -103,7 +91,7 @@ class Codebooks(Storage):
         if tables_pay(num_rows, n, self.num_codewords, self.block_size):
             rows = ops.reshape(x, (-1, num_blocks * self.block_size))
             return ops.reshape(self._through_tables(rows, dtype), (*sizes, n))
-        return ops.matmul(x, ops.transpose(self._read(self.codes, dtype)))
+        return super()._times_transposed(x, dtype)
 
     def _through_tables(self, x: Tensor, dtype: str) -> Tensor:
         """The same, of two axes, by adding up products of blocks with codewords."""

@@ -11,11 +11,11 @@ from keras_messi.layers._checks import check_positive, check_seed
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor
 from keras_messi.layers.numbers.levels import check_levels, random_rotation, read_levels
-from keras_messi.layers.storage.base import Storage
 from keras_messi.layers.storage.lookup import nan_out_of_range
+from keras_messi.layers.storage.table import Table
 
 
-class Rounded(Storage):
+class Rounded(Table):
     """A matrix whose numbers are levels, times a scale for each block.
 
     It stores a table T: the matrix itself if it is for rows, and otherwise transposed,
@@ -85,26 +85,8 @@ class Rounded(Storage):
         turned = ops.matmul(rows, ops.convert_to_tensor(turn, dtype))
         return turned + ops.cast(self.centre, dtype)
 
-    def _table(self, dtype: str) -> Tensor:
+    def table(self, dtype: str) -> Tensor:
         return self._turned_back(self._read(self.codes, self.scales, dtype), dtype)
-
-    def matrix(self, dtype: str) -> Tensor:
-        table = self._table(dtype)
-        return table if self._by_rows else ops.transpose(table)
-
-    def multiply(self, x: Tensor, dtype: str) -> Tensor:
-        if self._by_rows:
-            return super().multiply(x, dtype)
-        return self._times_transposed(x, dtype)
-
-    def multiply_transposed(self, x: Tensor, dtype: str) -> Tensor:
-        if self._by_rows:
-            return self._times_transposed(x, dtype)
-        return super().multiply_transposed(x, dtype)
-
-    def _times_transposed(self, x: Tensor, dtype: str) -> Tensor:
-        """x @ T.T, of shape (..., rows of T)."""
-        return ops.matmul(x, ops.transpose(self._table(dtype)))
 
     def rows(self, ids: Tensor, dtype: str, static: bool = False) -> Tensor:
         if not self._by_rows:
