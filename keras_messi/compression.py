@@ -45,7 +45,7 @@ def compress(
     calibration_data: Any = None,
     verbose: bool = False,
 ) -> tuple[keras.Model, CompressionReport]:
-    """Make a smaller copy of a model by clustering in its Dense and Embedding layers.
+    """Make a smaller copy of a model, by smaller forms of its large matrices.
 
     Everything is checked before the first layer is fitted, and the model that is
     passed in is never changed.
@@ -54,11 +54,13 @@ def compress(
         model: A built model of any class: Sequential, Functional, subclassed, with
             layers inside layers, shared layers and nested models. Its classes must
             have what Keras needs to save and load them.
-        config: What to do with each layer: a `MessiConfig`, such as
+        config: How small: a `BudgetConfig`, such as `BudgetConfig(times_smaller=10)`.
+            Or what to do with each layer: a `MessiConfig`, such as
             `MessiConfig(rate=0.8)`, a `PQConfig` or a `RoundingConfig`.
         filters: Which layers: a regular expression searched for in the path of the
             layer, a list of them of which one must be found, or a function of the
-            layer that returns a bool. None means all Dense and Embedding layers.
+            layer that returns a bool. None means all Dense and Embedding layers, of
+            which a `MessiConfig` by itself takes the large ones: see its `scope`.
         calibration_data: Inputs like those that the model will get, without labels: an
             array, a list or dict of arrays, or batches of these, such as a
             `tf.data.Dataset`; or the statistics that `calibrate` returns. A few hundred
