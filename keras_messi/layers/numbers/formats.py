@@ -1,6 +1,6 @@
 """Formats of the numbers of a matrix: floats, or integers with scales."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -52,12 +52,12 @@ class Integers(Floats):
     ) -> keras.Variable:
         packed = list(shape)
         packed[axis] = packed_length(shape[axis], self.mode)
-        return _add_zeros(add_weight, name, packed, "int8")
+        return add_zeros(add_weight, name, packed, "int8")
 
     def add_scales(
         self, add_weight: AddWeight, name: str, n: int, dtype: str
     ) -> keras.Variable | None:
-        return _add_zeros(add_weight, name, [n], dtype)
+        return add_zeros(add_weight, name, [n], dtype)
 
     def read(self, table: Tensor, length: int, axis: int, dtype: str) -> Tensor:
         return unpack(table, self.mode, length, axis, dtype)
@@ -66,9 +66,10 @@ class Integers(Floats):
         return None if scales is None else ops.cast(scales, dtype) / LEVELS[self.mode]
 
 
-def _add_zeros(
-    add_weight: AddWeight, name: str, shape: list[int], dtype: str
+def add_zeros(
+    add_weight: AddWeight, name: str, shape: Sequence[int], dtype: str
 ) -> keras.Variable:
+    """Create a weight that is not trained, to be filled later."""
     frozen = {"dtype": dtype, "trainable": False, "autocast": False}
     return add_weight(name=name, shape=tuple(shape), initializer="zeros", **frozen)
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_messi.layers._checks import check_positive, check_seed
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
-from keras_messi.layers.numbers.formats import AddWeight, Tensor
+from keras_messi.layers.numbers.formats import AddWeight, Tensor, add_zeros
 from keras_messi.layers.numbers.levels import check_levels, random_rotation, read_levels
 from keras_messi.layers.storage.lookup import nan_out_of_range
 from keras_messi.layers.storage.table import Table
@@ -53,17 +53,12 @@ class Rounded(Table):
         self.shape, self._by_rows = shape, by_rows
         n, width = shape if by_rows else shape[::-1]
         self._block = min(self.block_size or width, width)
-        frozen = {"trainable": False, "autocast": False, "initializer": "zeros"}
-        self.codes = add_weight(name="codes", shape=(n, width), dtype="uint8", **frozen)
+        self.codes = add_zeros(add_weight, "codes", (n, width), "uint8")
         blocks = -(-width // self._block)
-        self.scales = add_weight(
-            name="scales", shape=(n, blocks), dtype="float16", **frozen
-        )
+        self.scales = add_zeros(add_weight, "scales", (n, blocks), "float16")
         self.centre: keras.Variable | None = None
         if self.rotation is not None:
-            self.centre = add_weight(
-                name="centre", shape=(width,), dtype="float32", **frozen
-            )
+            self.centre = add_zeros(add_weight, "centre", (width,), "float32")
 
     def _read(self, codes: Tensor, scales: Tensor, dtype: str) -> Tensor:
         """Rows of the rotated or plain T from their codes and scales."""

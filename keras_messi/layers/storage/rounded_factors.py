@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
-from keras_messi.layers.numbers.formats import AddWeight, Tensor
+from keras_messi.layers.numbers.formats import AddWeight, Tensor, add_zeros
 from keras_messi.layers.numbers.levels import check_levels, read_levels
 from keras_messi.layers.storage.factors import Factors
 
@@ -38,14 +38,13 @@ class RoundedFactors(Factors):
         self.levels = levels
 
     def _add_coordinates(self, add_weight: AddWeight) -> None:
-        frozen = {"trainable": False, "autocast": False, "initializer": "zeros"}
         sizes = zip(self.cluster_sizes, self.ranks, strict=True)
         self.coordinates = [
-            add_weight(name=f"codes_{c}", shape=size, dtype="uint8", **frozen)
+            add_zeros(add_weight, f"codes_{c}", size, "uint8")
             for c, size in enumerate(sizes)
         ]
-        self.row_scales = add_weight(
-            name="row_scales", shape=(self.shape[0],), dtype="float16", **frozen
+        self.row_scales = add_zeros(
+            add_weight, "row_scales", (self.shape[0],), "float16"
         )
 
     def reader(self, dtype: str) -> Callable[[Tensor, int], Tensor]:
