@@ -23,7 +23,9 @@ def statistics_for(
     """
     if isinstance(data, CalibrationStatistics):
         if isinstance(plan.config, BudgetConfig) and data.inputs is None:
-            return replace(data, inputs=family.random_inputs(model, NUM_RANDOM_INPUTS))
+            inputs = family.random_inputs(model, NUM_RANDOM_INPUTS)
+            outputs = outputs_of(family, model, inputs)
+            return replace(data, inputs=inputs, outputs=outputs)
         return data
     layers = {one.path: one.layer for one in plan.layers}
     if not isinstance(plan.config, BudgetConfig):

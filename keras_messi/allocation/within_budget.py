@@ -28,12 +28,16 @@ class Judge:
     Args:
         family: The family of the model.
         model: The model, which is left as it is.
-        inputs: A batch of inputs on which outputs are compared.
+        statistics: Calibration statistics, with inputs to compare the outputs on, and
+            the outputs of the model for these.
     """
 
-    def __init__(self, family: Family, model: Any, inputs: Any) -> None:
-        self._family, self._model, self._inputs = family, model, inputs
-        self._before = outputs_of(family, model, inputs)
+    def __init__(
+        self, family: Family, model: Any, statistics: CalibrationStatistics
+    ) -> None:
+        assert statistics.outputs is not None
+        self._family, self._model = family, model
+        self._inputs, self._before = statistics.inputs, statistics.outputs
 
     def change(self, chosen: Mapping[PlannedLayer, Candidate]) -> float:
         """Squared change of the outputs over their spread."""
@@ -74,7 +78,7 @@ def fit_within_budget(
     config = plan.config
     assert isinstance(config, BudgetConfig)
     assert statistics is not None
-    judge = Judge(family, model, statistics.inputs)
+    judge = Judge(family, model, statistics)
     configs = {one: configs_for(one, config.seed) for one in plan.layers}
     bar.reset(sum(map(len, configs.values())))
     candidates = {}
