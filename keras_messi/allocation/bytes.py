@@ -82,11 +82,7 @@ def _filled_up(
     taken, left = dict(taken), num_bytes - _size(taken)
     while True:
         steps = [
-            (
-                worth[name] * (own.error - x.error) / (x.num_bytes - own.num_bytes),
-                name,
-                x,
-            )
+            (worth[name] * _gain(own, x), name, x)
             for name, own in taken.items()
             for x in candidates[name]
             if 0 < x.num_bytes - own.num_bytes <= left and x.error < own.error
@@ -99,4 +95,5 @@ def _filled_up(
 
 
 def _gain(own: Candidate, better: Candidate) -> float:
+    """Error that each byte more removes."""
     return (own.error - better.error) / (better.num_bytes - own.num_bytes)

@@ -208,13 +208,20 @@ def input_tensors(model: keras.Model, dtype: str) -> Any | None:
     """
     if is_graph(model):
         return graph_inputs(model)
+    inputs = [*_inputs_by_name(model, dtype).values()]
+    return inputs[0] if len(inputs) == 1 else None
+
+
+def _inputs_by_name(model: keras.Model, dtype: str) -> dict[str, Any]:
+    """Symbolic inputs of a model that is no graph; "" for a name not recorded."""
     config = model.get_build_config()
-    shapes = [*config.get("shapes_dict", {}).values()] or [config["input_shape"]]
-    if len(shapes) > 1:
-        return None
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor(shape, dtype), shapes[0]
-    )
+    shapes = config.get("shapes_dict") or {"": config["input_shape"]}
+    return {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, dtype), shape
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def trace(model: keras.Model, dtype: str) -> None:
@@ -227,15 +234,8 @@ def trace(model: keras.Model, dtype: str) -> None:
     if is_graph(model):
         backend.compute_output_spec(model, graph_inputs(model))
         return
-    config = model.get_build_config()
-    shapes = config.get("shapes_dict") or {"": config["input_shape"]}
-    inputs = {
-        name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, dtype), shape
-        )
-        for name, shape in shapes.items()
-    }
-    first = [inputs.pop("")] if "" in inputs else []  # its name was not recorded
+    inputs = _inputs_by_name(model, dtype)
+    first = [inputs.pop("")] if "" in inputs else []
     backend.compute_output_spec(model, *first, **inputs)
 
 
