@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 from tqdm import tqdm
 
 from keras_messi.allocation.bytes import BudgetTooSmall, allocate_bytes
@@ -18,7 +19,14 @@ from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.configs import BudgetConfig
 from keras_messi.layers.kinds import is_table
 from keras_messi.layers.sizes import stored_bytes
-from keras_messi.models.adapter import Family, Swapped, outputs_of, swap_layers
+from keras_messi.models.adapter import (
+    Family,
+    Swapped,
+    outputs_of,
+    replace_accepted,
+    swap_layers,
+)
+from keras_messi.models.keras.surgery import NamedLayer
 from keras_messi.report import SkipReason
 
 
@@ -41,13 +49,19 @@ class Judge:
 
     def change(self, chosen: Mapping[PlannedLayer, Candidate]) -> float:
         """Squared change of the outputs over their spread."""
-        new = {one.layer: x.found.layer for one, x in chosen.items() if x.config}
+        new = _new_layers(chosen)
         if not new:
             return 0.0
-        small = self._family.replace_layers(self._model, new)
+        small, _ = replace_accepted(self._family, self._model, new)
         return output_change(
             self._before, outputs_of(self._family, small, self._inputs)
         )
+
+
+def _new_layers(
+    chosen: Mapping[PlannedLayer, Candidate],
+) -> dict[NamedLayer, keras.Layer]:
+    return {one.named: x.found.layer for one, x in chosen.items() if x.config}
 
 
 def fit_within_budget(
@@ -91,24 +105,14 @@ def fit_within_budget(
     most = config.bytes_for(size)
     left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
     chosen = _choose(candidates, left, judge, most)
-    swapped = _swap(family, model, chosen, statistics)
+    swapped = swap_layers(family, model, _new_layers(chosen), statistics)
     while (excess := swapped.sizes["file_bytes_after"] - most) > 0:
         spent = sum(x.num_bytes for x in chosen.values())
         chosen = _choose(candidates, spent - excess, judge, most)
-        swapped = _swap(family, model, chosen, statistics)
+        swapped = swap_layers(family, model, _new_layers(chosen), statistics)
     whole = [one.path for one, x in chosen.items() if x.config is None]
     plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
     return swapped, {one: x for one, x in chosen.items() if x.config}
-
-
-def _swap(
-    family: Family,
-    model: Any,
-    chosen: Mapping[PlannedLayer, Candidate],
-    statistics: CalibrationStatistics,
-) -> Swapped:
-    new = {one.named: x.found.layer for one, x in chosen.items() if x.config}
-    return swap_layers(family, model, new, statistics)
 
 
 def _choose(

@@ -174,6 +174,22 @@ class Swapped(NamedTuple):
     output_change: float | None
 
 
+def replace_accepted(
+    family: Family, model: Any, new_layers: Mapping[NamedLayer, keras.Layer]
+) -> tuple[Any, dict[str, str]]:
+    """A copy of a model with all new layers that it takes, and why not the others."""
+    new = {named.layer: layer for named, layer in new_layers.items()}
+    refused: dict[str, str] = {}
+    try:
+        small = family.replace_layers(model, new)
+    except LayersRefused as error:
+        paths = {named.layer: named.path for named in new_layers}
+        refused = {paths[layer]: why for layer, why in error.reasons.items()}
+        taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
+        small = family.replace_layers(model, taken)
+    return small, refused
+
+
 def swap_layers(
     family: Family,
     model: Any,
@@ -192,15 +208,7 @@ def swap_layers(
     Raises:
         ValueError: The model takes none of the new layers.
     """
-    new = {named.layer: layer for named, layer in new_layers.items()}
-    refused: dict[str, str] = {}
-    try:
-        small = family.replace_layers(model, new)
-    except LayersRefused as error:
-        paths = {named.layer: named.path for named in new_layers}
-        refused = {paths[layer]: why for layer, why in error.reasons.items()}
-        taken = {old: layer for old, layer in new.items() if paths[old] not in refused}
-        small = family.replace_layers(model, taken)
+    small, refused = replace_accepted(family, model, new_layers)
     small, folded = family.fold(small)
     _warn_if_not_compiled(model, small)
     layers = {named.path: named.layer for named in family.find_layers(small)}

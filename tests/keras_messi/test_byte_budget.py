@@ -23,8 +23,9 @@ from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.cli import main
 from keras_messi.cli.arguments import _size as size_in_bytes
 from keras_messi.methods.registry import Compressed
-from keras_messi.report import CompressionReport
+from keras_messi.report import CompressionReport, SkipReason
 from keras_messi.searching.curves import save_allocation
+from tests.keras_messi import models
 
 STEPS = st.lists(
     st.tuples(st.integers(1, 50), st.floats(0.01, 5)), min_size=1, max_size=4
@@ -218,3 +219,13 @@ def test_statistics_that_were_made_by_hand_do(trained_lenet, digits):
     config = BudgetConfig(max_bytes=300_000)
     _, report = compress(trained_lenet, config, "fc2|fc1", calibration_data=known)
     assert report.file_bytes_after <= 300_000
+
+
+def test_a_layer_that_the_model_refuses_stays_as_it_is():
+    model = models.tied("_embeddings")
+    config, inputs = BudgetConfig(max_bytes=20_500), models.inputs_of(model, 64)
+    small, report = compress(model, config, calibration_data=inputs)
+    assert isinstance(small.words, keras.layers.Embedding)
+    assert {x.path: x.reason for x in report.skipped} == {"words": SkipReason.REFUSED}
+    assert [x.path for x in report.replaced] == ["dense"]
+    assert report.file_bytes_after <= 20_500 < report.file_bytes_before
