@@ -18,14 +18,24 @@ from keras_messi.layers.embedding import (
     PQEmbedding,
     RoundedEmbedding,
 )
+from keras_messi.layers.entropy_coded import (
+    EntropyCodedDense,
+    EntropyCodedEmbedding,
+    MessiEntropyCodedDense,
+    MessiEntropyCodedEmbedding,
+)
 from keras_messi.layers.noise.codeword_noise import CodewordNoise
 from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
 
 __all__ = [
     "CodewordNoise",
+    "EntropyCodedDense",
+    "EntropyCodedEmbedding",
     "MessiDense",
     "MessiEmbedding",
+    "MessiEntropyCodedDense",
+    "MessiEntropyCodedEmbedding",
     "MessiPQDense",
     "MessiPQEmbedding",
     "MessiRoundedDense",

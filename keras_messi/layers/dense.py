@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from keras_messi.layers._checks import check_positive
+from keras_messi.layers._checks import check_choice, check_positive
 from keras_messi.layers.storage.base import Storage
-from keras_messi.layers.storage.codebooks import Codebooks
-from keras_messi.layers.storage.coded_factors import CodedFactors
+from keras_messi.layers.storage.codewords.codebooks import Codebooks
+from keras_messi.layers.storage.codewords.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
-from keras_messi.layers.storage.rounded import Rounded
-from keras_messi.layers.storage.rounded_factors import RoundedFactors
+from keras_messi.layers.storage.few_bits.rounded import Rounded
+from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
+from keras_messi.layers.storage.transposed import Transposed
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -114,7 +115,7 @@ class StoredDense(StoredMatrix):
 
 @keras.saving.register_keras_serializable(package="keras_messi")
 class MessiDense(StoredDense):
-    """Densely connected layer whose kernel rows lie on k subspaces.
+    """Densely connected layer whose kernel rows, or columns, lie on k subspaces.
 
     The inputs are split into k clusters, `x_1, ..., x_k`; the layer computes
     `activation([x_1 @ U_1, ..., x_k @ U_k] @ V + bias)`, where `U_c`, of shape
@@ -125,14 +126,22 @@ class MessiDense(StoredDense):
     It stores `sum_c j_c (n_c + units)` numbers, the bias and one cluster id per input,
     and multiplies `sum_c j_c (n_c + units)` times per row. The kernel is never formed.
 
+    With `side="outputs"` the outputs are split instead: those of cluster c are
+    `x @ V_c.T @ U_c.T`, where `U_c`, of shape `(units_c, j_c)`, holds the coordinates
+    of the kernel columns of cluster c, and `V_c` is of shape `(j_c, input_dim)`. No
+    input is gathered; the outputs are put in order once. Then it is
+    `sum_c j_c (units_c + input_dim)` numbers and products, and one cluster id per unit:
+    `coordinates`, `bases` and `assignments` are those of the transposed kernel.
+
     Args:
         units: Positive integer, dimensionality of the output space.
         num_clusters: Positive integer, number of clusters k.
         rank: Rank j of every cluster, or a list of one rank per cluster.
-        cluster_sizes: List of k integers, number of inputs in each cluster. By default
-            the inputs are spread evenly.
+        cluster_sizes: List of k integers, number of inputs, or outputs, in each
+            cluster. By default they are spread evenly.
         grouped_inputs: Whether the inputs come cluster by cluster already, so that the
             layer needs no cluster ids. See `keras_messi.compress`.
+        side: What is clustered, `"inputs"` or `"outputs"`.
         activation: Activation function.
         use_bias: Whether the layer uses a bias vector.
         coordinates_initializer: Initializer for the coordinates `U_c`.
@@ -168,10 +177,11 @@ class MessiDense(StoredDense):
     Reference:
         - [Maalouf et al., 2021](https://arxiv.org/abs/2010.04290), Section 2,
           steps 4 and 5 of the pipeline, and Figure 3.
+        - [Wang et al., 2024](https://arxiv.org/abs/2403.07378), Section 3.1, for the
+          second moment by which `keras_messi.compress` chooses outputs.
     """
 
     storage_class: ClassVar[type[Storage]] = Factors
-    storage: Factors
 
     def __init__(
         self,
@@ -180,16 +190,29 @@ class MessiDense(StoredDense):
         rank: int | Sequence[int],
         cluster_sizes: Sequence[int] | None = None,
         grouped_inputs: bool = False,
+        side: str = "inputs",
         **kwargs: Any,
     ) -> None:
+        check_choice("side", side, ("inputs", "outputs"))
+        if grouped_inputs and side == "outputs":
+            raise ValueError(
+                '`grouped_inputs` takes `side="inputs"`. '
+                f"Received: grouped_inputs={grouped_inputs}, side={side!r}"
+            )
         super().__init__(
             units=units,
             num_clusters=num_clusters,
             rank=rank,
             cluster_sizes=cluster_sizes,
+            side=side,
             **kwargs,
         )
+        self.side = side
         self.grouped_inputs = self.storage.plain.grouped = grouped_inputs
+
+    def _pop_storage(self, options: dict[str, Any]) -> Storage:
+        side, storage = options.pop("side"), super()._pop_storage(options)
+        return Transposed(storage) if side == "outputs" else storage
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "grouped_inputs": self.grouped_inputs}
@@ -348,7 +371,7 @@ class MessiRoundedDense(MessiDense):
     It computes what `MessiDense` does, on inputs of the same shape. But each coordinate
     is one of `2^bits` levels, times the scale of its row. It stores `bits` bits for
     each coordinate, a float16 and one cluster id for each input, the bases and the
-    bias. Coordinates are not trained.
+    bias. Coordinates are not trained before `layer.train_levels()`.
 
     Args:
         units: Positive integer, dimensionality of the output space.
@@ -403,7 +426,7 @@ class RoundedDense(StoredDense):
     Each number is one of `2^bits` levels, times the scale of its block: `block_size`
     weights of a unit one after another. It stores `bits` bits for each number, a
     float16 for each block and the bias; with `rotation` also the mean of the units. The
-    kernel is not trained.
+    kernel is not trained before `layer.train_levels()`.
 
     Args:
         units: Positive integer, dimensionality of the output space.

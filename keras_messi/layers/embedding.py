@@ -10,12 +10,12 @@ from keras import ops
 from keras_messi._keras_internals import set_mask
 from keras_messi.layers._checks import check_positive
 from keras_messi.layers.storage.base import Storage
-from keras_messi.layers.storage.codebooks import Codebooks
-from keras_messi.layers.storage.coded_factors import CodedFactors
+from keras_messi.layers.storage.codewords.codebooks import Codebooks
+from keras_messi.layers.storage.codewords.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.storage.few_bits.rounded import Rounded
+from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
 from keras_messi.layers.storage.lookup import is_static
-from keras_messi.layers.storage.rounded import Rounded
-from keras_messi.layers.storage.rounded_factors import RoundedFactors
 from keras_messi.layers.stored_matrix import StoredMatrix
 
 
@@ -392,7 +392,7 @@ class MessiRoundedEmbedding(MessiEmbedding):
     It computes what `MessiEmbedding` does, tied logits included. But each coordinate is
     one of `2^bits` levels, times the scale of its row. It stores `bits` bits for each
     coordinate, a float16 and one cluster id for each token, and the bases. Coordinates
-    are not trained.
+    are not trained before `layer.train_levels()`.
 
     Args:
         input_dim: Positive integer, size of the vocabulary.
@@ -449,7 +449,8 @@ class RoundedEmbedding(StoredEmbedding):
 
     Each number is one of `2^bits` levels, times the scale of its block: `block_size`
     numbers of a row one after another. It stores `bits` bits for each number and a
-    float16 for each block; with `rotation` also the mean row. The table is not trained.
+    float16 for each block; with `rotation` also the mean row. The table is not trained
+    before `layer.train_levels()`.
 
     Args:
         input_dim: Positive integer, size of the vocabulary.

@@ -14,6 +14,7 @@ from keras_messi.layers._checks import check_choice, check_positive
 from keras_messi.layers.numbers.formats import as_floats
 from keras_messi.layers.numbers.integers import BITS
 from keras_messi.layers.storage.base import Storage
+from keras_messi.layers.storage.few_bits.levels import InLevels
 from keras_messi.layers.storage.lora import Lora
 
 
@@ -52,11 +53,15 @@ class StoredMatrix(QuantizesWeights, keras.Layer):
         lora_alpha: float | None = None,
         **kwargs: Any,
     ) -> None:
-        storage: Any = self.storage_class.pop_from(kwargs)
+        storage: Any = self._pop_storage(kwargs)
         super().__init__(**kwargs)
         if lora_rank is not None:
             storage = Lora(storage, lora_rank, lora_alpha)
         self.storage = storage
+
+    def _pop_storage(self, options: dict[str, Any]) -> Storage:
+        """A storage of those options that are for it, which are removed."""
+        return self.storage_class.pop_from(options)
 
     def _add_weights(self, n: int) -> None:
         """Create all weights of the layer, for a matrix of n rows."""
@@ -136,6 +141,63 @@ class StoredMatrix(QuantizesWeights, keras.Layer):
         store = self._stored_but(self.storage.plain.numbers())
         self.storage.plain.quantization = mode
         self._replace_storage(self.storage, store | numbers)
+
+    @property
+    def levels_trained(self) -> bool:
+        """Whether numbers are trained that are read as levels. See `train_levels`."""
+        storage = self.storage.plain
+        return isinstance(storage, InLevels) and storage.is_trained
+
+    def train_levels(self) -> None:
+        """Make the levels of a rounded layer trainable, in place.
+
+        Numbers take the place of codes, and of the integers of bases. They are trained,
+        and the layer computes with the levels next to them, as it will when it is
+        loaded from a file. Gradients go straight through. Scales stay as they are. A
+        model that is compiled must be compiled again.
+
+        Codes are what is saved, as before: numbers between levels last as long as the
+        layer, or until `fix_levels`.
+
+        Raises:
+            ValueError: The layer is not built, has no levels, or has LoRA weights; or
+                its levels are trained already.
+
+        Reference:
+            - [Bengio et al., 2013](https://arxiv.org/abs/1308.3432), straight-through
+              gradients.
+        """
+        storage = self.storage.plain
+        has_codes = isinstance(storage, InLevels) and not storage.is_trained
+        if not (self.built and has_codes) or self.lora_enabled:
+            raise ValueError(
+                "`train_levels` needs a rounded layer that is built, with codes and "
+                f"without LoRA weights. Received: '{self.name}' of class "
+                f"{type(self).__name__}, built={self.built}, "
+                f"lora_enabled={self.lora_enabled}, "
+                f"levels_trained={self.levels_trained}"
+            )
+        store = self._stored_but([])
+        storage.hold_numbers()
+        self._replace_storage(self.storage, store)
+
+    def fix_levels(self) -> None:
+        """Put codes in the place of trained numbers again, in place.
+
+        The layer computes the same.
+
+        Raises:
+            ValueError: The levels of the layer are not trained.
+        """
+        storage = self.storage.plain
+        if not self.levels_trained:
+            raise ValueError(
+                "`fix_levels` needs a layer whose levels are trained. Received: "
+                f"'{self.name}' of class {type(self).__name__}"
+            )
+        store = self._stored_but([])
+        storage.hold_codes()
+        self._replace_storage(self.storage, store)
 
     @property
     def lora_enabled(self) -> bool:
@@ -232,9 +294,10 @@ class StoredMatrix(QuantizesWeights, keras.Layer):
 
         Numbers that the store does not have stay as they are initialized.
         """
+        n, _ = self.storage.shape
         with replacing_weights(self):
             self.storage = storage
-            self._add_weights(storage.plain.shape[0])
+            self._add_weights(n)
         store = {**storage.numbers(), **store}
         self.load_own_variables({k: ops.convert_to_numpy(x) for k, x in store.items()})
 

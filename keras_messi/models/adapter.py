@@ -19,7 +19,7 @@ from keras_messi.models import huggingface
 from keras_messi.models.huggingface import models as transformers
 from keras_messi.models.keras.folding import fold_permutations
 from keras_messi.models.keras.inputs import random_inputs
-from keras_messi.models.keras.observing import observe_layers
+from keras_messi.models.keras.observing import observe_layers, substitute_layers
 from keras_messi.models.keras.saving import load_model, save_model, saved_size
 from keras_messi.models.keras.sizes import count_parameters, stored_bytes
 from keras_messi.models.keras.surgery import (
@@ -49,7 +49,9 @@ class Family(NamedTuple):
         saved_size: Bytes of the file or files that a model is saved in.
         observe: A context in which observers of some layers found are given what these
             receive, and a function that runs a model on a batch of inputs; the model
-            is left as it is. See `keras_messi.calibration.observing.observe_layers`.
+            is left as it is. See `keras_messi.models.keras.observing.observe_layers`.
+        substitute: A context in which built layers answer for some layers found; the
+            model is left as it is.
         random_inputs: So many inputs that the model can be run on; None if none are
             known.
         fold: Spares new layers their cluster ids where the layer before can.
@@ -67,6 +69,9 @@ class Family(NamedTuple):
     saved_size: Callable[[Any], int]
     observe: Callable[
         [Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]
+    ]
+    substitute: Callable[
+        [Any, Mapping[keras.Layer, keras.Layer]], AbstractContextManager[None]
     ]
     random_inputs: Callable[[Any, int], Any]
     fold: Callable[[Any], tuple[Any, list[FoldedLayer]]]
@@ -258,6 +263,7 @@ _KERAS = Family(
     stored_bytes,
     saved_size,
     observe_layers,
+    substitute_layers,
     random_inputs,
     fold_permutations,
     load_model,
@@ -272,6 +278,7 @@ _TRANSFORMERS = Family(
     transformers.stored_bytes,
     transformers.saved_size,
     transformers.observe,
+    transformers.substitute,
     transformers.random_inputs,
     _fold_nothing,
     huggingface.from_pretrained,

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_messi.layers import MessiDense
+from keras_messi.layers.storage.few_bits.entropy_coded import scales_from
 from tests import reference
 
 N, D = 12, 6
@@ -27,6 +28,19 @@ def drawn(store):
         elif value.dtype != np.uint8:
             found[name] = rng.standard_normal(value.shape).astype(value.dtype)
     return found
+
+
+def fill_integers(storage):
+    """Random integers, and scales of rows, for what is entropy coded on disk."""
+    rng, most = np.random.default_rng(0), 3 if storage.integer_dtype == "int8" else 300
+    for table in getattr(storage, "coordinates", None) or [storage.integers]:
+        integers = rng.integers(-most, most + 1, table.shape)
+        table.assign(integers.astype(storage.integer_dtype))
+    if hasattr(storage, "bases"):
+        storage.bases.assign(rng.integers(-99, 99, storage.bases.shape).astype("int8"))
+        storage.basis_scales.assign(rng.uniform(0.5, 1.5, sum(storage.ranks)))
+    exponents = rng.integers(0, 9, storage.shape[0])
+    storage.row_scales.assign(scales_from(np.float32([0.7]), exponents))
 
 
 def random_factors(layer, seed=0):

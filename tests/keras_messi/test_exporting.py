@@ -18,6 +18,7 @@ from keras_messi import (
     save_model,
 )
 from tests.keras_messi import models
+from tests.keras_messi.small_layers import KINDS, N, small_layer
 from tests.keras_messi.test_saving import run_python
 
 BACKEND = keras.backend.backend()
@@ -45,6 +46,13 @@ def small():
     return compress(classifier(), MessiConfig(rate=0.3, num_clusters=3, scope="layer"))[
         0
     ]
+
+
+@pytest.fixture(scope="module")
+def outputs_clustered():
+    keras.utils.set_random_seed(0)
+    config = MessiConfig(rate=0.3, num_clusters=3, scope="layer", side="outputs")
+    return compress(classifier(), config, ["up", "hidden"])[0]
 
 
 def run_saved_model(path, x):
@@ -79,9 +87,9 @@ def run_onnx(path, x):
 RUNNERS = {"tf_saved_model": run_saved_model, "litert": run_litert, "onnx": run_onnx}
 
 
-def exported(model, folder, format):
+def exported(model, folder, format, **options):
     path = folder / f"model{FORMATS[format]}"
-    export(model, path, format)
+    export(model, path, format, **options)
     return str(path)
 
 
@@ -90,10 +98,18 @@ def test_the_file_computes_what_the_model_computes(small, tmp_path, format):
     assert_same_outputs(small, tmp_path, format)
 
 
+@each_format
+def test_the_file_of_clustered_outputs_computes_the_same(
+    outputs_clustered, tmp_path, format
+):
+    assert_same_outputs(outputs_clustered, tmp_path, format)
+
+
 def assert_same_outputs(model, folder, format):
     """The file and the model give the same for a few texts."""
     x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
-    got = RUNNERS[format](exported(model, folder, format), x)
+    path = exported(model, folder, format, activations="float32")
+    got = RUNNERS[format](path, x)
     want = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(got, want, atol=1e-5)
 
@@ -101,11 +117,7 @@ def assert_same_outputs(model, folder, format):
 @each_format
 @pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_the_file_of_a_quantized_model_computes_the_same(small, tmp_path, format, mode):
-    model = quantize(small, mode)
-    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
-    got = RUNNERS[format](exported(model, tmp_path, format), x)
-    want = keras.ops.convert_to_numpy(model(x, training=False))
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert_same_outputs(quantize(small, mode), tmp_path, format)
 
 
 @each_format
@@ -143,6 +155,25 @@ def test_an_operation_that_litert_lacks_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="as Keras writes it elsewhere")
+def test_a_saved_model_holds_each_weight_once(tmp_path):
+    tokens = keras.Input((6,), dtype="int32")
+    made = [small_layer(kind, False, name=f"layer_{i}") for i, kind in enumerate(KINDS)]
+    model = keras.Model(tokens, [layer(tokens) for layer in made])
+    x = np.random.default_rng(0).integers(0, N, (2, 6)).astype("int32")
+    export(model, tmp_path / "model")
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(tmp_path / "model")
+    for kind, got, want in zip(KINDS, loaded.serve(x), model(x), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-4, err_msg=kind)
+    (data,) = (tmp_path / "model" / "variables").glob("*.data*")
+    index = tf.train.load_checkpoint(tmp_path / "model" / "variables" / "variables")
+    graph = len(index.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    weights = sum(variable.value.numpy().nbytes for variable in model.variables)
+    assert data.stat().st_size - graph <= 1.01 * weights
+
+
 @each_format
 def test_what_exists_needs_overwrite(small, tmp_path, format):
     path = exported(small, tmp_path, format)
@@ -164,7 +195,7 @@ def test_a_folder_with_other_files_is_never_overwritten(small, tmp_path):
 def test_bad_formats_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="`format` must be one of.*'pickle'"):
         export(small, tmp_path / "model", "pickle")
-    with pytest.raises(ValueError, match=r"`format` must be given unless.*model\.pb"):
+    with pytest.raises(ValueError, match=r'unless .* ends in ".tflite" or .*model\.pb'):
         export(small, tmp_path / "model.pb")
     with pytest.raises(ValueError, match=r'must end in ".onnx"'):
         export(small, tmp_path / "model.pb", "onnx")
@@ -218,6 +249,31 @@ def test_an_interrupt_keeps_the_old_file(small, tmp_path):
         np.testing.assert_allclose(RUNNERS[format](path, x), want, atol=1e-5)
 
 
+@each_format
+def test_a_full_disk_keeps_the_old_file(small, tmp_path, format):
+    resource = pytest.importorskip("resource")
+    path = exported(small, tmp_path, format)
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, most))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export(small, path, format, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    assert len(list(tmp_path.iterdir())) == 1
+    x = np.zeros((1, 6), "int32")
+    want = keras.ops.convert_to_numpy(small(x, training=False))
+    np.testing.assert_allclose(RUNNERS[format](path, x), want, atol=1e-5)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_nothing_may_be_written_to_is_named(small, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match=tmp_path.name):
+        exported(small, tmp_path, next(iter(FORMATS)))
+    tmp_path.chmod(0o700)
+
+
 def test_the_model_looks_up_as_before_after_an_export(small, tmp_path):
     x = models.inputs_of(small)
     before = keras.ops.convert_to_numpy(small(x))
@@ -229,10 +285,7 @@ def test_the_model_looks_up_as_before_after_an_export(small, tmp_path):
 def test_the_file_of_a_model_of_codes_computes_the_same(tmp_path, format):
     small, report = compress(classifier(), PQConfig(block_size=4, num_codewords=16))
     assert {row.layer_type for row in report.replaced} == {"Dense", "Embedding"}
-    x = np.random.default_rng(0).integers(0, 200, (5, 6)).astype("int32")
-    got = RUNNERS[format](exported(small, tmp_path, format), x)
-    want = keras.ops.convert_to_numpy(small(x, training=False))
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert_same_outputs(small, tmp_path, format)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_messi import MessiConfig, compress, export, huggingface, quantize
+from keras_messi import (
+    MessiConfig,
+    RoundingConfig,
+    compress,
+    export,
+    huggingface,
+    quantize,
+)
+from keras_messi.models.adapter import family_of
 from tests.keras_messi import transformer_models as models
 from tests.keras_messi.test_exporting import litert_interpreter
 from tests.keras_messi.transformer_models import BACKEND
@@ -81,10 +89,25 @@ def test_the_file_computes_what_the_model_computes(small, tmp_path, name):
 @pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_the_file_of_a_quantized_model_computes_the_same(small, tmp_path, name, mode):
     model = quantize(small, mode)
-    export(model, tmp_path / name)
+    export(model, tmp_path / name, activations="float32")
     x = inputs(2, 5)
     got = RUNNERS[name](str(tmp_path / name), x, "logits")
     np.testing.assert_allclose(got, output(model, x), atol=1e-5)
+
+
+def test_a_bert_of_four_bits_is_small_and_close(tmp_path):
+    """Its layers are large enough to be multiplied in integers."""
+    model = models.build("BertModel", hidden_size=384, intermediate_size=400)
+    small, _ = compress(model, RoundingConfig(4, block_size=None), "layer")
+    export(small, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").stat().st_size < 1.1 * family_of(small).saved_size(
+        small
+    )
+    x = {name: ids % 60 for name, ids in inputs(2, 5).items()}
+    got = run_onnx(str(tmp_path / "model.onnx"), x, "last_hidden_state")
+    want = output(small, x)
+    distance = np.linalg.norm(got - want) / np.linalg.norm(want)
+    assert 0 < distance < 0.05
 
 
 def test_minilm_runs_where_it_was_exported_to(minilm_folder, tmp_path):
@@ -109,3 +132,28 @@ def test_torch_models_are_exported_to_onnx_only(small, tmp_path):
     with pytest.raises(ValueError, match='exported with format="onnx".*litert'):
         export(small, tmp_path / "model.tflite")
     assert not list(tmp_path.iterdir())
+
+
+DECODERS = {
+    "GPT2LMHeadModel": {"n_embd": 32, "n_layer": 1, "n_head": 4},
+    "T5ForConditionalGeneration": {
+        **{"d_model": 32, "d_kv": 8, "d_ff": 48},
+        **{"num_layers": 1, "num_heads": 4},
+    },
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="TensorFlow has its own signatures")
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_is_exported_without_its_cache(tmp_path, name):
+    cls = models.class_named(name)
+    model = cls(cls.config_class(vocab_size=60, **DECODERS[name])).eval()
+    caching = model.config.use_cache
+    export(model, tmp_path / "model.onnx")
+    assert model.config.use_cache == caching
+    x = {"input_ids": inputs(2, 5)["input_ids"] % 60}
+    x["attention_mask"] = np.ones_like(x["input_ids"])
+    other = "decoder_input_ids" if name.startswith("T5") else "token_type_ids"
+    x[other] = np.ones((2, 3 if name.startswith("T5") else 5), int)
+    got = run_onnx(str(tmp_path / "model.onnx"), x, "logits")
+    np.testing.assert_allclose(got, output(model, x), atol=1e-4)

@@ -77,6 +77,19 @@ def test_row_of_messi_dense_layers():
     check(model, ("second", "first"), ("third", "second"))
 
 
+@pytest.mark.parametrize("num_clusters", [1, 3])
+def test_clusters_of_outputs_before(num_clusters):
+    first = MessiDense(WIDTH, num_clusters, 2, side="outputs", name="first")
+    model = built(chain(first, layers.ReLU(), messi("second")))
+    first.load_own_variables(stored(first))  # as a file has it, in order of outputs
+    check(model, ("second", "first"))
+
+
+def test_clusters_of_outputs_have_nothing_to_fold():
+    first = layers.Dense(5, name="first")
+    check(built(chain(first, messi("second", side="outputs"))))
+
+
 def test_dropout_and_activations_between():
     between = [layers.Dropout(0.5), layers.Activation("silu"), layers.LeakyReLU()]
     first = layers.Dense(WIDTH, kernel_regularizer="l2", name="first")

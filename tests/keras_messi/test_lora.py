@@ -8,8 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import keras_messi
 from keras_messi.layers import (
+    EntropyCodedDense,
     MessiDense,
     MessiEmbedding,
+    MessiEntropyCodedEmbedding,
     MessiPQDense,
     MessiPQEmbedding,
     PQDense,
@@ -37,10 +39,17 @@ CASES = {
     "int8": (MessiDense, {**FACTORS, "quantization": "int8", "use_bias": False}),
     "one": (MessiEmbedding, {"num_clusters": 1, "rank": 3, "quantization": "int8"}),
     "grouped": (MessiDense, {**FACTORS, "grouped_inputs": True, "activation": "relu"}),
+    "outputs": (MessiDense, {**FACTORS, "side": "outputs"}),
+    "outputs int4": (
+        MessiDense,
+        {**FACTORS, "side": "outputs", "quantization": "int4"},
+    ),
     "codes": (PQDense, CODES),
     "coded rows": (PQEmbedding, {**CODES, "mask_zero": True}),
     "rounded": (RoundedDense, {"bits": 3, "block_size": 5}),
     "rounded table": (RoundedEmbedding, {"bits": 2, "rotation": 1}),
+    "entropy coded": (EntropyCodedDense, {}),
+    "entropy coded table": (MessiEntropyCodedEmbedding, FACTORS),
     "coded": (MessiPQDense, {**CODED, "quantization": "int4"}),
     "coded table": (MessiPQEmbedding, CODED),
 }

@@ -1,11 +1,13 @@
-"""What layers receive, and that nothing of the model is touched by looking."""
+"""What layers receive, and what models compute with others in their place."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_messi.models.keras.observing import observe_layers
-from keras_messi.models.keras.surgery import find_layers
+from keras_messi import RoundingConfig
+from keras_messi.methods.registry import compress_layer
+from keras_messi.models.keras.observing import observe_layers, substitute_layers
+from keras_messi.models.keras.surgery import find_layers, replace_layers
 from tests.keras_messi import models
 
 BACKEND = keras.backend.backend()
@@ -195,3 +197,20 @@ def test_a_call_that_was_set_on_a_layer_is_set_again():
     object.__setattr__(layer, "call", own)
     received(model, models.inputs_of(model))
     assert vars(layer)["call"] is own
+
+
+@pytest.mark.parametrize("make", [*models.ALL, models.tied])
+def test_layers_answer_for_others_as_if_they_stood_there(make):
+    model = make()
+    before, inputs = models.snapshot(model), models.inputs_of(model)
+    new = {
+        place.layer: compress_layer(place.layer, RoundingConfig(3)).layer
+        for place in places(model)
+    }
+    with substitute_layers(model, new), observe_layers(model, {}) as run:
+        found = array(run(inputs))
+    expected = models.outputs_of(replace_layers(model, new))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert not np.allclose(found, models.outputs_of(model))
+    models.assert_unchanged(model, before)
+    assert not any(vars(place.layer).get("call") for place in places(model))

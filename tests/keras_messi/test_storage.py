@@ -8,13 +8,18 @@ import pytest
 from keras import ops
 from numpy.testing import assert_allclose
 
-from keras_messi.layers.storage.codebooks import Codebooks
-from keras_messi.layers.storage.coded_factors import CodedFactors
+from keras_messi.layers.storage.codewords.codebooks import Codebooks
+from keras_messi.layers.storage.codewords.coded_factors import CodedFactors
 from keras_messi.layers.storage.factors import Factors
-from keras_messi.layers.storage.rounded import Rounded
-from keras_messi.layers.storage.rounded_factors import RoundedFactors
+from keras_messi.layers.storage.few_bits.entropy_coded import EntropyCoded
+from keras_messi.layers.storage.few_bits.entropy_coded_factors import (
+    EntropyCodedFactors,
+)
+from keras_messi.layers.storage.few_bits.rounded import Rounded
+from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
+from keras_messi.layers.storage.transposed import Transposed
 from keras_messi.layers.stored_matrix import StoredMatrix
-from tests.keras_messi.factored import drawn
+from tests.keras_messi.factored import drawn, fill_integers
 
 N, D = 12, 8
 STORAGES = [
@@ -25,6 +30,8 @@ STORAGES = [
     (CodedFactors, {"num_clusters": 2, "rank": 4, "block_size": 2, "num_codewords": 5}),
     (RoundedFactors, {"num_clusters": 2, "rank": [3, 2], "bits": 2}),
     (RoundedFactors, {"num_clusters": 2, "rank": 4, "bits": 3, "quantization": None}),
+    (EntropyCodedFactors, {"num_clusters": 2, "rank": [3, 2]}),
+    (EntropyCoded, {}),
     (Codebooks, {"block_size": 4, "num_codewords": 3}),
     (Rounded, {"bits": 3, "block_size": 5, "levels": "normal"}),
     (Rounded, {"bits": 4, "rotation": 2}),
@@ -61,13 +68,16 @@ def filled(storage, by_rows):
     store = {}
     storage.save(store, "layer")
     storage.load(drawn(store), "layer")
+    if isinstance(storage, EntropyCoded | EntropyCodedFactors):
+        fill_integers(storage)
     return storage
 
 
 @pytest.mark.parametrize(("storage_class", "arguments"), STORAGES, ids=str)
 @pytest.mark.parametrize("by_rows", [True, False])
-def test_all_reads_agree_with_the_matrix(storage_class, arguments, by_rows):
-    storage = filled(storage_class(**arguments), by_rows)
+@pytest.mark.parametrize("wrapped", [lambda x: x, Transposed], ids=["", "transposed"])
+def test_all_reads_agree_with_the_matrix(storage_class, arguments, by_rows, wrapped):
+    storage = filled(wrapped(storage_class(**arguments)), by_rows)
     matrix = ops.convert_to_numpy(storage.matrix("float32"))
     rng, ids = np.random.default_rng(1), np.array([[3, 0], [11, 3]])
     x = rng.standard_normal((7, N)).astype("float32")

@@ -79,7 +79,7 @@ def count_uses(
     Of codes `(n, num_blocks)`: int32 of shape `(num_codebooks, num_codewords)`. The
     codebooks are for `longest` blocks, where these rows have fewer.
     """
-    books = _book_of_block(codes.shape[1], num_codebooks, longest)
+    books = book_of_block(codes.shape[1], num_codebooks, longest)
     places = (codes + books * num_codewords).ravel()
     size = num_codebooks * num_codewords
     counts = np.bincount(places, minlength=size).astype(np.int32)
@@ -122,7 +122,7 @@ def codewords_at(
     """
     num_codebooks, num_codewords, block_size = codebooks_shape
     table = ops.reshape(codebooks, (num_codebooks * num_codewords, block_size))
-    books = _book_of_block(num_blocks, num_codebooks, longest)
+    books = book_of_block(num_blocks, num_codebooks, longest)
     places = rows_of_codes(codes, books, num_codewords)
     width = num_blocks * block_size
     return ops.reshape(take_rows(table, places), (*ops.shape(codes)[:-1], width))
@@ -138,7 +138,7 @@ def rows_of_codes(codes: Tensor, books: np.ndarray, num_codewords: int) -> Tenso
     return ops.cast(codes, "int32") + starts
 
 
-def _book_of_block(
+def book_of_block(
     num_blocks: int, num_codebooks: int, longest: int | None
 ) -> np.ndarray:
     """Codebook of each of the first blocks of a row, of shape (num_blocks,)."""

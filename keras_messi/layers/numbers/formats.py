@@ -7,7 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers.numbers.integers import BITS, LEVELS, packed_length, unpack
+from keras_messi.layers.numbers.integers import (
+    BITS,
+    LEVELS,
+    pack,
+    packed_length,
+    unpack,
+)
+from keras_messi.layers.numbers.levels import nearest_levels, straight_through
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -40,6 +47,18 @@ class Floats:
         """What to multiply the numbers of each row by, if anything."""
         return None
 
+    def packed(self, table: keras.Variable, axis: int) -> Any:
+        """What is stored of a table."""
+        return table
+
+    def unpacked(self, stored: Any, length: int, axis: int) -> Any:
+        """A table, `length` along the axis, of what was stored."""
+        return stored
+
+    def trained(self, unit: float) -> "Floats":
+        """A format that stores the same, of numbers that are trained."""
+        return self
+
 
 class Integers(Floats):
     """Integers of 8 or 4 bits with a scale for each row; not trainable."""
@@ -64,6 +83,40 @@ class Integers(Floats):
 
     def read_scales(self, scales: Tensor | None, dtype: str) -> Tensor | None:
         return None if scales is None else ops.cast(scales, dtype) / LEVELS[self.mode]
+
+    def trained(self, unit: float) -> Floats:
+        return TrainedIntegers(self.mode, unit)
+
+
+class TrainedIntegers(Integers):
+    """Numbers that are trained; what is read and stored are the integers next to them.
+
+    A number of its scale is held as `unit`, as in `few_bits.TrainedNumbers`.
+    """
+
+    def __init__(self, mode: str, unit: float) -> None:
+        super().__init__(mode)
+        self.unit = unit
+
+    def add_table(
+        self, add_weight: AddWeight, name: str, shape: Shape, axis: int, **options: Any
+    ) -> keras.Variable:
+        floats = {"dtype": "float32", "autocast": False}
+        return add_weight(name=name, shape=shape, **options, **floats)
+
+    def read(self, table: Tensor, length: int, axis: int, dtype: str) -> Tensor:
+        levels = straight_through(table / self.unit, BITS[self.mode], "uniform")
+        return ops.cast(levels * LEVELS[self.mode], dtype)
+
+    def packed(self, table: keras.Variable, axis: int) -> np.ndarray:
+        numbers = ops.convert_to_numpy(table) / np.float32(self.unit)
+        codes = nearest_levels(numbers, BITS[self.mode], "uniform")
+        integers = codes.astype(np.int16) - LEVELS[self.mode]
+        return pack(integers.astype(np.int8), self.mode, axis)
+
+    def unpacked(self, stored: Any, length: int, axis: int) -> Any:
+        integers = unpack(stored, self.mode, length, axis, "float32")
+        return integers * (self.unit / LEVELS[self.mode])
 
 
 def add_zeros(

@@ -69,8 +69,27 @@ def read_levels(codes: Any, bits: int, spacing: str, dtype: str) -> Any:
 
 def nearest_levels(numbers: np.ndarray, bits: int, spacing: str) -> np.ndarray:
     """Index of the level next to each number, as uint8."""
+    return np.searchsorted(_middles(bits, spacing), numbers).astype(np.uint8)
+
+
+def _middles(bits: int, spacing: str) -> np.ndarray:
+    """Where the next level begins to be nearer, float32 of shape (2^bits - 1,)."""
     levels = levels_of(bits, spacing)
-    return np.searchsorted((levels[1:] + levels[:-1]) / 2, numbers).astype(np.uint8)
+    return (levels[1:] + levels[:-1]) / 2
+
+
+def straight_through(numbers: Any, bits: int, spacing: str) -> Any:
+    """The levels next to numbers, with the gradient of the numbers themselves.
+
+    Reference:
+        - [Bengio et al., 2013](https://arxiv.org/abs/1308.3432)
+    """
+    middles = ops.convert_to_tensor(_middles(bits, spacing), numbers.dtype)
+    fixed = ops.stop_gradient(numbers)
+    codes = ops.searchsorted(middles, ops.reshape(fixed, (-1,)))
+    codes = ops.reshape(codes, ops.shape(numbers))
+    # The difference is exactly zero.
+    return read_levels(codes, bits, spacing, numbers.dtype) + (numbers - fixed)
 
 
 def best_scales(

@@ -38,7 +38,7 @@ class Storage(ABC):
 
     @property
     def plain(self) -> Any:
-        """The storage of the matrix without what is added to it: mostly itself."""
+        """The storage that holds the numbers of the matrix: mostly itself."""
         return self
 
     @classmethod

@@ -14,6 +14,11 @@ class Table(Storage):
 
     _by_rows: bool
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether T is the matrix itself, and not its transpose."""
+        return self._by_rows
+
     def table(self, dtype: str) -> Tensor:
         """The table T."""
         raise NotImplementedError

@@ -292,6 +292,19 @@ def observe(
     return _adapter_of(model).observe(model, by_path)
 
 
+def substitute(
+    model: Any, new_layers: Mapping[keras.Layer, keras.Layer]
+) -> AbstractContextManager[None]:
+    """Let other layers answer for some of a model whenever it is run inside.
+
+    Args:
+        model: A model of transformers. It is left as it is.
+        new_layers: A built layer for each layer of `find_layers` that it answers for.
+    """
+    by_path = {path_of(layer): new for layer, new in new_layers.items()}
+    return _adapter_of(model).substitute(model, by_path)
+
+
 def random_inputs(model: Any, num_inputs: int) -> dict[str, np.ndarray]:
     """Token ids as often as Zipf's law has them occur, without padding."""
     n = model.config.vocab_size

@@ -15,7 +15,13 @@ import tf_keras
 from safetensors.numpy import load_file as load_file
 from safetensors.numpy import save_file as save_file
 
-from keras_messi.calibration.observing import Observer, Run, calls_wrapped, eagerly
+from keras_messi.calibration.observing import (
+    Observer,
+    Run,
+    attribute_set,
+    calls_wrapped,
+    eagerly,
+)
 from keras_messi.models.huggingface.proxies import (
     dense_layer,
     embedding_layer,
@@ -182,20 +188,23 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
     """Replace stock layers by compressed ones that are not built yet."""
     matrices = _matrices(model)
     for path, layer in layers.items():
-        owner, attribute, old = holder = matrices[path][0]
+        holder = matrices[path][0]
         # The policy of the model around it, which is not saved with a model.
         layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
         scope = f"{model.name}/{path.rpartition('/')[0]}"
         with tf.name_scope(scope):
             layer.build((None, holder.matrix.shape[0]))
-        kwargs = {"name": layer.name, "dtype": owner.dtype_policy}
-        new = (
-            FactoredLayer(layer, scope, old.activation, **kwargs)
-            if holder.is_dense
-            else FactoredTable(layer, scope, **kwargs)
-        )
+        new = _wrapped(layer, scope, holder)
         for owner, attribute, _ in matrices[path]:
             setattr(owner, attribute, new)
+
+
+def _wrapped(layer: keras.Layer, scope: str, holder: _Holder) -> FactoredLayer:
+    """A layer, built, as it stands in the place of another."""
+    kwargs = {"name": layer.name, "dtype": holder.owner.dtype_policy}
+    if holder.is_dense:
+        return FactoredLayer(layer, scope, holder.value.activation, **kwargs)
+    return FactoredTable(layer, scope, **kwargs)
 
 
 def _with_source(policy: str, dtype: str) -> str:
@@ -221,20 +230,25 @@ def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterato
                 stack.enter_context(calls_wrapped(layer, observer))
             for holder in matrices[path]:
                 if not holder.is_dense:
-                    stack.enter_context(_reads_told(holder, observer))
+                    table = _ObservedTable(holder.value, observer)
+                    stack.enter_context(
+                        attribute_set(holder.owner, holder.attribute, table)
+                    )
         yield run
 
 
 @contextmanager
-def _reads_told(holder: _Holder, observer: Observer) -> Iterator[None]:
-    """Let a table tell what is looked up in it."""
-    # Past tf_keras, which would take it for a weight more or less.
-    table = _ObservedTable(holder.value, observer)
-    object.__setattr__(holder.owner, holder.attribute, table)
-    try:
+def substitute(
+    model: tf_keras.Model, layers: Mapping[str, keras.Layer]
+) -> Iterator[None]:
+    """Let built layers answer for those of a model whenever it is run inside."""
+    matrices = _matrices(model)
+    with ExitStack() as stack:
+        for path, layer in layers.items():
+            new = _wrapped(layer, "", matrices[path][0])
+            for owner, attribute, _ in matrices[path]:
+                stack.enter_context(attribute_set(owner, attribute, new))
         yield
-    finally:
-        object.__setattr__(holder.owner, holder.attribute, holder.value)
 
 
 def read(weight: Any) -> np.ndarray:

@@ -115,12 +115,22 @@ def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
     for path, layer in layers.items():
         old = model.get_submodule(path)
         layer.build((None, getattr(old, "in_features", None)))
-        for parent in list(model.modules()):
-            for name, child in list(parent._modules.items()):
-                if child is old:
-                    setattr(parent, name, layer)
-                elif type(child) is nn.Linear and child.weight is old.weight:
-                    setattr(parent, name, TiedLogits(layer, child.bias))
+        for parent, name, new in _places_of(old, layer, model):
+            setattr(parent, name, new)
+
+
+def _places_of(
+    old: nn.Module, layer: keras.Layer, model: nn.Module
+) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Where a module stands, or shares its weight, and what takes its place there."""
+    places: list[tuple[nn.Module, str, nn.Module]] = []
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is old:
+                places.append((parent, name, layer))
+            elif type(child) is nn.Linear and child.weight is old.weight:
+                places.append((parent, name, TiedLogits(layer, child.bias)))
+    return places
 
 
 @contextmanager
@@ -150,6 +160,18 @@ def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run
         finally:
             for module in training:
                 module.training = True
+
+
+@contextmanager
+def substitute(model: nn.Module, layers: Mapping[str, keras.Layer]) -> Iterator[None]:
+    """Let built layers answer for those of a model whenever it is run inside."""
+    with ExitStack() as stack:
+        for path, layer in layers.items():
+            old = model.get_submodule(path)
+            for parent, name, new in _places_of(old, layer, model):
+                stack.callback(setattr, parent, name, getattr(parent, name))
+                setattr(parent, name, new)
+        yield
 
 
 def _tell(observer: Observer, module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import keras
 from keras.src import backend
+from keras.src.export.export_utils import get_input_signature
 from keras.src.models.functional import Functional
 from keras.src.ops.function import map_graph
 from keras.src.saving.serialization_lib import ObjectSharingScope, SafeModeScope
 from keras.src.utils.tracking import DotNotTrackScope
 
 from keras_messi._keras_internals import own_weights
+from keras_messi.layers.kinds import matrix_name
 
 # Attributes of a compiled model that Keras saves beside its layers.
 _TRAINING_STATE = ("optimizer", "_loss_tracker", "_compile_metrics", "_compile_loss")
@@ -24,6 +26,22 @@ _BOOKS = {"_layers", "_functional", "_operations", "_operations_by_depth", "_mod
 def is_graph(layer: keras.Layer) -> bool:
     """Whether the layer is a Sequential or Functional model, or of a subclass."""
     return isinstance(layer, keras.Sequential | Functional)
+
+
+def input_signature_of(model: keras.Model) -> Any:
+    """Shapes and dtypes that a model is exported with, of one that was called."""
+    return get_input_signature(model)
+
+
+def archive_of_calls() -> Any:
+    """An archive to be exported, with the variables that its endpoints read.
+
+    Keras lists those of a tracked model as well, as objects of its own, and TensorFlow
+    then writes each variable twice.
+    """
+    archive = keras.export.ExportArchive()
+    archive._backend_track_layer = lambda layer: None
+    return archive
 
 
 def is_plain_graph(layer: keras.Layer) -> bool:
@@ -81,6 +99,11 @@ def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Variables of a layer itself, its weights first, without those of its layers."""
     seeds = [generator.state for generator in layer._seed_generators]
     return [*own_weights(layer), *seeds]
+
+
+def matrix_attribute(layer: keras.Layer) -> str:
+    """Name of the attribute that a Dense or Embedding keeps its matrix in."""
+    return f"_{matrix_name(layer)}"
 
 
 def copy_trainable(layer: keras.Layer, copy: keras.Layer) -> None:

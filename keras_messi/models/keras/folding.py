@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import activations, ops, regularizers
 
 from keras_messi.layers import MessiDense
@@ -134,6 +135,8 @@ def _pairs(
         consumer = call.layer
         if type(consumer) is not MessiDense or consumer.routing is None:
             continue
+        if consumer.side == "outputs":  # which gathers none of its inputs
+            continue
         if consumer.lora_enabled:  # whose weights are in the order of the inputs
             continue
         producer = producer_of(call.inputs[0]) if uses[consumer] == 1 else None
@@ -173,9 +176,34 @@ def _can_reorder_outputs(layer: keras.layers.Dense | MessiDense) -> bool:
 def _copy(layer: keras.Layer, grouped: bool, order: Any) -> keras.Layer:
     """A copy without routing if grouped, and with its outputs in order if not None."""
     copy = copy_layer(layer, **({"grouped_inputs": True} if grouped else {}))
-    if order is not None:
-        matrix = copy.bases if type(copy) is MessiDense else copy.kernel
-        for variable in (matrix, copy.bias):
-            if variable is not None:
-                variable.assign(ops.take(variable, order, axis=-1))
+    if order is None:
+        return copy
+    if type(copy) is MessiDense and copy.side == "outputs":
+        _reorder_clusters(copy, ops.convert_to_numpy(order))
+        variables = [copy.bias]
+    elif type(copy) is MessiDense:
+        variables = [copy.bases, copy.bias]
+    else:
+        variables = [copy.kernel, copy.bias]
+    for variable in variables:
+        if variable is not None:
+            variable.assign(ops.take(variable, order, axis=-1))
     return copy
+
+
+def _reorder_clusters(layer: MessiDense, order: np.ndarray) -> None:
+    """Put the clustered outputs of a layer in order, those of a cluster as well."""
+    assignments = layer.assignments[order]
+    by_cluster = np.argsort(assignments, kind="stable")
+    places = np.argsort(np.argsort(layer.assignments, kind="stable"))
+    old = places[order[by_cluster]]
+    starts = np.cumsum([0, *layer.cluster_sizes[:-1]])
+    for table, start, size in zip(
+        layer.coordinates, starts, layer.cluster_sizes, strict=True
+    ):
+        own = old[start : start + size] - start
+        table.assign(ops.take(table, own, axis=0))
+    if layer.row_scales is not None:
+        layer.row_scales.assign(ops.take(layer.row_scales, old))
+    if layer.routing is not None:
+        layer.routing.assign(np.argsort(by_cluster).astype("int32"))

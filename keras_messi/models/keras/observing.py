@@ -1,4 +1,4 @@
-"""Observe what layers of a Keras model receive while it runs on real data."""
+"""Run a Keras model with layers that are observed, or that others answer for."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,11 +9,17 @@ import keras
 from keras_messi.calibration.observing import (
     Observer,
     Run,
+    attribute_set,
     calls_wrapped,
     eagerly,
     is_integral,
 )
-from keras_messi.models.keras._keras_internals import graph_inputs, is_graph
+from keras_messi.layers.kinds import matrix_name
+from keras_messi.models.keras._keras_internals import (
+    graph_inputs,
+    is_graph,
+    matrix_attribute,
+)
 
 
 @contextmanager
@@ -44,6 +50,25 @@ def observe_layers(
         for layer, observer in observers.items():
             stack.enter_context(calls_wrapped(layer, observer))
         yield run
+
+
+@contextmanager
+def substitute_layers(
+    model: keras.Model, new_layers: Mapping[keras.Layer, keras.Layer]
+) -> Iterator[None]:
+    """Let other layers answer for some of a model whenever it is run inside.
+
+    Args:
+        model: A built model. It is left as it is, whatever is raised inside.
+        new_layers: A built layer for each layer that it answers for.
+    """
+    with ExitStack() as stack:
+        for layer, new in new_layers.items():
+            matrix = getattr(new, matrix_name(layer))
+            stack.enter_context(attribute_set(layer, "call", new))
+            # Which code beside the layer may multiply by, such as a tied head.
+            stack.enter_context(attribute_set(layer, matrix_attribute(layer), matrix))
+        yield
 
 
 def _check_ids(model: keras.Model, batch: Any) -> None:

@@ -4,18 +4,18 @@ import math
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_messi.layers._checks import check_positive, check_seed
-from keras_messi.layers.numbers.codes import pack_codes, unpack_codes
+from keras_messi.layers.numbers.few_bits import Codes
 from keras_messi.layers.numbers.formats import AddWeight, Tensor, add_zeros
-from keras_messi.layers.numbers.levels import check_levels, random_rotation, read_levels
+from keras_messi.layers.numbers.levels import check_levels, random_rotation
+from keras_messi.layers.storage.few_bits.levels import InLevels
 from keras_messi.layers.storage.lookup import nan_out_of_range
 from keras_messi.layers.storage.table import Table
 
 
-class Rounded(Table):
+class Rounded(InLevels, Table):
     """A matrix whose numbers are levels, times a scale for each block.
 
     It stores a table T: the matrix itself if it is for rows, and otherwise transposed,
@@ -24,7 +24,8 @@ class Rounded(Table):
     matrix are those of T times a random orthogonal matrix, plus `centre`; the matrix
     follows from the seed and is not stored.
 
-    In memory a code takes a byte, on disk as many bits as it has. Nothing is trained.
+    In memory a code takes a byte, on disk as many bits as it has. Nothing is trained,
+    unless numbers take the place of codes.
     """
 
     weights: ClassVar[tuple[str, ...]] = ("codes", "scales", "centre", "quantization")
@@ -46,6 +47,11 @@ class Rounded(Table):
         self.levels = levels
         self.rotation = None if rotation is None else int(rotation)
         self.quantization = f"int{self.bits}"
+        self._numbers = Codes(self.bits, levels)
+
+    @property
+    def _scales(self) -> keras.Variable:
+        return self.scales
 
     def build(
         self, add_weight: AddWeight, shape: tuple[int, int], by_rows: bool
@@ -53,7 +59,7 @@ class Rounded(Table):
         self.shape, self._by_rows = shape, by_rows
         n, width = shape if by_rows else shape[::-1]
         self._block = min(self.block_size or width, width)
-        self.codes = add_zeros(add_weight, "codes", (n, width), "uint8")
+        self.codes = self._numbers.add_table(add_weight, "codes", (n, width))
         blocks = -(-width // self._block)
         self.scales = add_zeros(add_weight, "scales", (n, blocks), "float16")
         self.centre: keras.Variable | None = None
@@ -62,7 +68,7 @@ class Rounded(Table):
 
     def _read(self, codes: Tensor, scales: Tensor, dtype: str) -> Tensor:
         """Rows of the rotated or plain T from their codes and scales."""
-        numbers = read_levels(codes, self.bits, self.levels, dtype)
+        numbers = self._numbers.read(codes, dtype)
         scales = ops.cast(scales, dtype)
         blocks = self.scales.shape[1]
         if blocks > 1:
@@ -103,12 +109,11 @@ class Rounded(Table):
         return {name: x for name, x in named.items() if x is not None}
 
     def save(self, store: Any, owner: str) -> None:
-        store["codes"] = pack_codes(ops.convert_to_numpy(self.codes), 2**self.bits)
+        store["codes"] = self._numbers.packed(self.codes)
         for name, variable in self.numbers().items():
             store[name] = variable
 
     def load(self, store: Any, owner: str) -> None:
-        packed = np.asarray(store["codes"])
-        self.codes.assign(unpack_codes(packed, self.codes.shape, 2**self.bits))
+        self.codes.assign(self._numbers.unpacked(store["codes"], self.codes.shape))
         for name, variable in self.numbers().items():
             variable.assign(store[name])

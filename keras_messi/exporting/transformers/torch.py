@@ -2,15 +2,41 @@
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-# Inputs of a text model, those of them that it takes; sequences may have any length.
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_AXES = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+# Inputs of a text model, those of them that it takes, and what their length is called.
+_INPUTS = {
+    "input_ids": "sequence",
+    "attention_mask": "sequence",
+    "token_type_ids": "sequence",
+    "decoder_input_ids": "decoder_sequence",
+}
+
+
+@contextmanager
+def _without_cache(model: transformers.PreTrainedModel) -> Iterator[None]:
+    """Let a decoder return no keys and values, which are no tensors to be exported."""
+    # That of an encoder and a decoder has a config of its own.
+    configs = [part.config for part in model.modules() if hasattr(part, "config")]
+    caching = [x for x in configs if getattr(x, "use_cache", False)]
+    for config in caching:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in caching:
+            config.use_cache = True
+
+
+def _axes(length: str) -> dict[int, Any]:
+    """Axes of any size, by what they are called."""
+    return {0: torch.export.Dim("batch"), 1: torch.export.Dim(length)}
 
 
 def write(
@@ -35,7 +61,7 @@ def write(
     was_training = model.training
     model.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _without_cache(model):
             # Two inputs have one length, and one name of it is enough.
             warnings.filterwarnings("ignore", ".*axis name: .* will not be used")
             outputs = list(model(**inputs))
@@ -45,7 +71,7 @@ def write(
                 path,
                 kwargs=inputs,
                 output_names=outputs,
-                dynamic_shapes=dict.fromkeys(inputs, _AXES),
+                dynamic_shapes={name: _axes(_INPUTS[name]) for name in inputs},
                 dynamo=True,
                 external_data=False,
                 verbose=False,

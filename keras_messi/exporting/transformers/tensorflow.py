@@ -28,19 +28,26 @@ def _tensors(outputs: Any) -> dict[str, Any]:
 
 
 def _write_saved_model(model: tf_keras.Model, serve: Any, path: Path) -> None:
-    module = tf.Module()
-    # Its calls were traced before, with look-ups of another kind: leave them out.
-    module.weights = model.weights
-    module.serve = serve
     signatures = {"serving_default": serve.get_concrete_function()}
-    tf.saved_model.save(module, str(path), signatures)
+    tf.saved_model.save(_module(model, serve), str(path), signatures)
+
+
+def _module(model: tf_keras.Model, serve: Any) -> tf.Module:
+    """What a function needs of its model.
+
+    The calls of the model were traced before, with look-ups of another kind, and are
+    many: they are left out.
+    """
+    module = tf.Module()
+    module.weights, module.serve = model.weights, serve
+    return module
 
 
 def _write_litert(
     model: tf_keras.Model, serve: Any, path: Path, **attributes: Any
 ) -> None:
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function()], model
+        [serve.get_concrete_function()], _module(model, serve)
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     for name, value in attributes.items():

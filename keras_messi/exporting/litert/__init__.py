@@ -1,0 +1,1 @@
+"""Smaller forms of matrices in a finished LiteRT file. Knows forms, and no models."""

@@ -1,0 +1,1 @@
+"""Smaller forms of matrices in a finished ONNX file. Knows forms, and no models."""

@@ -1,0 +1,1 @@
+"""What models of transformers are exported through: functions of named inputs."""

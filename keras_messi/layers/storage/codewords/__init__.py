@@ -1,0 +1,1 @@
+"""Storages of codewords and their codes (product quantization)."""

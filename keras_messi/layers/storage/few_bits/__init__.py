@@ -1,0 +1,1 @@
+"""Storages of numbers in a few bits: levels, and entropy coded integers."""
