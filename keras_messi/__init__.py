@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 import keras_messi._keras_version  # noqa: F401 (before the imports that need it)
 import keras_messi._old_names  # noqa: F401
 from keras_messi import huggingface, layers
-from keras_messi.configs import BudgetConfig, MessiConfig, PQConfig, RoundingConfig
+from keras_messi.configs import (
+    BudgetConfig,
+    EntropyCodingConfig,
+    MessiConfig,
+    PQConfig,
+    RoundingConfig,
+)
 from keras_messi.models.keras.saving import load_model, save_model
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetConfig",
     "CompressionReport",
+    "EntropyCodingConfig",
     "MessiConfig",
     "PQConfig",
     "RoundingConfig",

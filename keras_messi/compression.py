@@ -1,6 +1,7 @@
 """Compression of a model: plan, calibrate, allocate, fit, swap, report."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import keras
@@ -9,19 +10,24 @@ from tqdm import tqdm
 from keras_messi.allocation.candidates import form_of
 from keras_messi.allocation.known_inputs import statistics_for
 from keras_messi.allocation.planning import (
+    Plan,
     PlannedLayer,
     allocate,
     make_plan,
     selected_layers,
 )
+from keras_messi.allocation.sequence import check_can_be_read_again, fit_in_sequence
 from keras_messi.allocation.within_budget import fit_within_budget
+from keras_messi.allocation.worth import gains_of_outputs
 from keras_messi.calibration.observers import collect_statistics
 from keras_messi.calibration.statistics import CalibrationStatistics
-from keras_messi.configs import BudgetConfig, Config
+from keras_messi.configs import BudgetConfig, Config, MessiConfig
+from keras_messi.exporting.forecast import forecast_sizes
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
 from keras_messi.layers.stored_matrix import StoredMatrix
 from keras_messi.methods.registry import Compressed, compress_layer
 from keras_messi.models.adapter import (
+    Family,
     family_of,
     open_model,
     swap_layers,
@@ -64,10 +70,13 @@ def compress(
         calibration_data: Inputs like those that the model will get, without labels: an
             array, a list or dict of arrays, or batches of these, such as a
             `tf.data.Dataset`; or the statistics that `calibrate` returns. A few hundred
-            do. Rows of a table then count by how often they are looked up, rows of a
-            kernel by the spread of their input or, if they are rounded, by the second
-            moment of all inputs, and the bias makes up for the mean error; what makes
-            the outputs of a layer worse on these data is left out again.
+            do. Rows of a table then count by how often they are looked up, and kernels
+            are fitted so that the outputs of their layer change least: by the second
+            moment of all inputs or, if a code is fitted, the spread of each. The bias
+            makes up for the mean error; what makes the outputs of a layer worse on
+            these data is left out again. Where layers share a budget, each is
+            compressed alone first, to see how much that changes the outputs of the
+            model.
         verbose: Whether to show a progress bar on stderr.
 
     Returns:
@@ -99,16 +108,17 @@ def compress(
     """
     family, named_layers = open_model(model)
     plan = make_plan(named_layers, config, filters)
+    if _is_sequential(config):
+        check_can_be_read_again(calibration_data)
     statistics = statistics_for(plan, family, model, calibration_data)
-    allocate(plan, statistics)
+    allocate(plan, statistics, partial(gains_of_outputs, family, model))
     if isinstance(config, BudgetConfig):
         with tqdm(None, "compress", unit="candidate", disable=not verbose) as bar:
             swapped, chosen = fit_within_budget(family, model, plan, statistics, bar)
         found = {one: x.found for one, x in chosen.items()}
         forms = {one: form_of(x.config) for one, x in chosen.items()}
     else:
-        layers = tqdm(plan.layers, "compress", unit="layer", disable=not verbose)
-        found, forms = {one: compress_layer(*one.task(config)) for one in layers}, {}
+        found, forms = _fitted(family, model, plan, calibration_data, verbose), {}
         new_layers = {one.named: x.layer for one, x in found.items()}
         swapped = swap_layers(family, model, new_layers, statistics)
     plan.skip({x: (SkipReason.REFUSED, why) for x, why in swapped.refused.items()})
@@ -121,11 +131,32 @@ def compress(
         plan.skipped,
         swapped.folded,
         **swapped.sizes,
+        export_bytes_before=forecast_sizes(model),
+        export_bytes_after=forecast_sizes(swapped.model),
         output_change=swapped.output_change,
     )
     if (swapped.output_change or 0) > LARGE_CHANGE:
         warnings.warn(report.change_as_text() + _ADVICE, stacklevel=2)
     return swapped.model, report
+
+
+def _is_sequential(config: Config) -> bool:
+    return isinstance(config, MessiConfig) and config.sequential
+
+
+def _fitted(
+    family: Family, model: Any, plan: Plan, data: Any, verbose: bool
+) -> dict[PlannedLayer, Compressed]:
+    """The layers of a plan, each compressed as it says."""
+    bar = tqdm(None, "compress", len(plan.layers), unit="layer", disable=not verbose)
+    with bar:
+        if _is_sequential(plan.config):
+            return fit_in_sequence(family, model, plan, data, bar.update)
+        found = {}
+        for one in plan.layers:
+            found[one] = compress_layer(*one.task(plan.config))
+            bar.update()
+        return found
 
 
 def calibrate(
@@ -186,5 +217,6 @@ def _describe(
         num_codebooks=getattr(new, "num_codebooks", 0),
         block_size=getattr(new, "block_size", 0) or 0,
         form=form,
+        side=getattr(new, "side", "inputs"),
         **{**errors, "adopted": [*errors["adopted"]], "dropped": [*errors["dropped"]]},
     )

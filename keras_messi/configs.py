@@ -6,6 +6,9 @@ from math import floor
 from numbers import Integral, Real
 from typing import Any
 
+# Integers of a larger entropy would often not fit into a byte.
+_MOST_ENTROPY = 6
+
 
 @dataclass(frozen=True)
 class MessiConfig:
@@ -17,8 +20,9 @@ class MessiConfig:
         rate: Share of the numbers to remove, between 0 and 1: the compression rate of
             the paper.
         num_clusters: Number of subspaces k, 1 for the singular value decomposition, or
-            "auto": for each layer a few up to 32 are tried by bisection, and the one
-            of the least error stays.
+            "auto": for each layer a few up to `max_clusters` are tried by bisection,
+            and the one stays of which error times bytes is least, a percent more for
+            each cluster but the first: that is what its operations must be worth.
         rank: Dimension j of every subspace, instead of a rate and of `ranks`.
         ranks: "budget" gives each subspace of a layer its own dimension, so that
             the numbers kept leave the least error. "uniform" gives all of them the
@@ -36,12 +40,24 @@ class MessiConfig:
             multiples of the block size, and a `rank` must be one. A `RoundingConfig`
             stores the coordinates in so many bits, with a scale a row, and the bases
             in int8, or in int4 where they are most of the numbers; of it, bits, levels
-            and seed count.
+            and seed count. An `EntropyCodingConfig` does the same with entropy coded
+            coordinates, and takes up to 256 clusters.
         loss: What the clusters minimise of the distances of their rows: a name or an
             object that `kprojclust.KSubspaces` takes, such as "l1".
         clustering: "subspaces", or "k-means" for the paper's control: clusters of near
             rows, each then factored. It takes `ranks="uniform"`.
         seed: Seed of the clustering.
+        side: What the subspaces of a kernel are of: its "inputs", as in the paper, or
+            its "outputs", which `MessiDense` does without a gather of inputs. "auto" is
+            "inputs" without calibration data. With these, outputs are fitted so that
+            they change least, as the second moment of all inputs tells, and the better
+            side of each layer stays, or a single subspace. Of a table, always the
+            tokens are clustered.
+        sequential: Whether kernels are fitted one after another, in the order in which
+            the model calls them, each to what it gets from those fitted before it. So
+            it makes up for part of their errors. It takes calibration data, through
+            which the model is run twice for each kernel.
+        max_clusters: Most subspaces that `num_clusters="auto"` may choose.
 
     Example:
 
@@ -59,10 +75,13 @@ class MessiConfig:
     rank: int | None = None
     ranks: str = "budget"
     scope: str = "auto"
-    quantization: "str | PQConfig | RoundingConfig | None" = None
+    quantization: "str | PQConfig | RoundingConfig | EntropyCodingConfig | None" = None
     loss: Any = "squared"
     clustering: str = "subspaces"
     seed: int = 0
+    side: str = "auto"
+    sequential: bool = False
+    max_clusters: int = 32
 
     def __post_init__(self) -> None:
         _check_one_of("rate", self.rate, "rank", self.rank)
@@ -72,14 +91,17 @@ class MessiConfig:
             _check_integer("rank", self.rank, least=1)
         if self.num_clusters != "auto":
             _check_integer("num_clusters", self.num_clusters, least=1, other='"auto"')
+        _check_integer("max_clusters", self.max_clusters, least=1)
         _check_choice("ranks", self.ranks, "budget", "uniform")
         _check_choice("scope", self.scope, "auto", "layer", "model")
+        _check_choice("side", self.side, "auto", "inputs", "outputs")
         if isinstance(self.quantization, PQConfig):
             self._check_blocks(self.quantization)
-        elif not isinstance(self.quantization, RoundingConfig):
+        elif not isinstance(self.quantization, RoundingConfig | EntropyCodingConfig):
             _check_choice("quantization", self.quantization, None, "int8", "int4")
         _check_choice("clustering", self.clustering, "subspaces", "k-means")
         _check_integer("seed", self.seed, least=0)
+        _check_choice("sequential", self.sequential, False, True)
         if self.scope == "model" and self.is_uniform:
             self._refuse("scope", 'takes a rate and `ranks="budget"`', "ranks", "rank")
         if self.clustering == "k-means":
@@ -243,12 +265,47 @@ class RoundingConfig:
 
 
 @dataclass(frozen=True)
+class EntropyCodingConfig:
+    """Round all numbers of a matrix to integers, which are entropy coded on disk.
+
+    An integer takes the fewer bits on disk, the more often it occurs, and a byte in
+    memory. Of normal numbers at 3 bits, that leaves two thirds of the squared error
+    that as many bits for each number leave. With calibration data, the errors of a
+    Dense layer are made up for by the weights that are rounded after, and the steps of
+    its inputs are such that the last bit does as much for each.
+
+    Args:
+        bits: Mean bits of a number on disk, above 0, up to 6. Rows of which more
+            depends take more of them.
+
+    Example:
+
+    >>> from keras_messi import EntropyCodingConfig
+    >>> EntropyCodingConfig(bits=2.5)
+    EntropyCodingConfig(bits=2.5)
+
+    Reference:
+        - [Gish and Pierce, 1968](https://doi.org/10.1109/TIT.1968.1054193)
+        - [Frantar et al., 2023](https://arxiv.org/abs/2210.17323), for the feedback.
+    """
+
+    bits: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.bits, Real) and 0 < self.bits <= _MOST_ENTROPY):
+            raise ValueError(
+                f"`bits` must be a number above 0, up to {_MOST_ENTROPY}. "
+                f"Received: bits={self.bits!r}"
+            )
+
+
+@dataclass(frozen=True)
 class BudgetConfig:
     """Make a model fit into so many bytes, so that its outputs change least.
 
-    For each matrix, ways to store it are tried: all numbers in 8 to 1 bits, or factors
-    around subspaces in a few bits. The bytes are shared out so that the last one does
-    as much everywhere. What counts is the error of the outputs of the layers on
+    For each matrix, ways to store it are tried: all numbers, entropy coded, at 1 to 5
+    bits, or factors around subspaces. The bytes are shared out so that the last one
+    does as much everywhere. What counts is the error of the outputs of the layers on
     calibration data, and how much those of the model change by it; without data, on
     random inputs.
 
@@ -259,7 +316,12 @@ class BudgetConfig:
             of weights and config that `save_pretrained` writes.
         times_smaller: The same as a share: how often the new file fits into that of
             the model as it is.
-        seed: Seed of clusterings and rotations.
+        seed: Seed of clusterings.
+        target: The format that the model will be exported to, `"onnx"` or `"litert"`.
+            Then only ways to store a matrix are tried that files of that format have as
+            well, and that its runtime is fast with: 8 or 4 bits a number, one scale for
+            each unit, and tables in factors of 4 bits. So the exported file is about as
+            small. None is for the smallest `.keras` file or folder.
 
     Example:
 
@@ -271,8 +333,10 @@ class BudgetConfig:
     max_bytes: int | None = None
     times_smaller: float | None = None
     seed: int = 0
+    target: str | None = None
 
     def __post_init__(self) -> None:
+        _check_choice("target", self.target, None, "onnx", "litert")
         _check_one_of("max_bytes", self.max_bytes, "times_smaller", self.times_smaller)
         if self.max_bytes is not None:
             _check_integer("max_bytes", self.max_bytes, least=1)
@@ -291,7 +355,7 @@ class BudgetConfig:
         return floor(size / float(self.times_smaller or 1))
 
 
-Config = MessiConfig | PQConfig | RoundingConfig | BudgetConfig
+Config = MessiConfig | PQConfig | RoundingConfig | EntropyCodingConfig | BudgetConfig
 
 
 def _check_one_of(name: str, value: Any, other: str, other_value: Any) -> None:

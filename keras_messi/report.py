@@ -49,6 +49,8 @@ class ReplacedLayer:
         num_codewords, num_codebooks, block_size: Shape of its codebooks, or 0; of a
             rounded layer, numbers that share a scale, 0 for a whole unit or row.
         form: How its numbers are stored, where that was chosen for this layer.
+        side: What the subspaces are of: "inputs" of a kernel, as well for the tokens of
+            a table, or "outputs".
     """
 
     path: str
@@ -70,6 +72,7 @@ class ReplacedLayer:
     num_codebooks: int = 0
     block_size: int = 0
     form: str = ""
+    side: str = "inputs"
 
     @property
     def error(self) -> float:
@@ -114,6 +117,10 @@ class CompressionReport:
         bytes_after: The same of the new model, cluster ids included.
         file_bytes_before: Size of the `.keras` file of the model, without optimizer.
         file_bytes_after: The same of the new model: what `save_model` will write.
+        export_bytes_before: Bytes that `export` would write for the model, by format
+            `"onnx"` and `"litert"`, to a few percent; without formats that this backend
+            does not write, or whose package is not installed.
+        export_bytes_after: The same of the new model. No format has an entropy code.
         output_change: Squared change of the outputs of the model over their spread, on
             the first batch of calibration data or else on random inputs; None if the
             model can't be run on these.
@@ -128,6 +135,8 @@ class CompressionReport:
     bytes_after: int
     file_bytes_before: int
     file_bytes_after: int
+    export_bytes_before: dict[str, int] = field(default_factory=dict)
+    export_bytes_after: dict[str, int] = field(default_factory=dict)
     output_change: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,6 +178,9 @@ class CompressionReport:
             _total("bytes of weights", self.bytes_before, self.bytes_after),
             _total("bytes of the file", self.file_bytes_before, self.file_bytes_after),
         ]
+        for format, before in self.export_bytes_before.items():
+            after = self.export_bytes_after[format]
+            totals.append(_total(f"bytes exported, {format}", before, after))
         parts.append(format_table(totals))
         if self.output_change is not None:
             parts.append(self.change_as_text() + ".")
@@ -215,10 +227,14 @@ def _format_form(layer: ReplacedLayer) -> tuple[str, str]:
         codes = f"{books}{layer.num_codewords}", f"blocks of {layer.block_size}"
         if not layer.ranks:
             return codes
-        return f"{layer.num_clusters}, {codes[0]}", f"{_span(layer.ranks)}, {codes[1]}"
+        return f"{_clusters(layer)}, {codes[0]}", f"{_span(layer.ranks)}, {codes[1]}"
     if not layer.ranks:
         return "-", f"whole, {layer.quantization}" if layer.quantization else "whole"
-    return f"{layer.num_clusters}", _span(layer.ranks)
+    return _clusters(layer), _span(layer.ranks)
+
+
+def _clusters(layer: ReplacedLayer) -> str:
+    return f"{layer.num_clusters}" + (" of outputs" * (layer.side == "outputs"))
 
 
 def _span(ranks: list[int]) -> str:

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_messi.configs import MessiConfig
-from keras_messi.methods.clustering import Factors, factorize
+from keras_messi.methods.matrix import LayerMatrix
+from keras_messi.methods.subspaces.clustering import factorize
+from keras_messi.methods.subspaces.sides import side_of, whitened_outputs
 
 
 class RankGains(NamedTuple):
     """Candidate ranks of a matrix: the error that each direction removes, and its cost.
 
-    The error is relative: 1 without any number, 0 with the whole matrix.
+    With all directions, as with the whole matrix, there is no error. By `rank_gains` it
+    is relative: 1 without any number.
 
     Attributes:
         gains: Error that each direction of each cluster removes, shape (m,).
@@ -27,34 +30,46 @@ class RankGains(NamedTuple):
     needed: np.ndarray
     size: int
 
+    def error_at(self, numbers: int) -> float:
+        """The error that as many numbers leave at least."""
+        order = np.argsort(-self.gains / self.costs, kind="stable")
+        left = np.cumsum(self.costs[order]) > numbers
+        return float(np.sum(self.gains[order][left]))
 
-def rank_gains(
-    matrix: np.ndarray, config: MessiConfig, weights: np.ndarray | None = None
-) -> RankGains:
+
+def rank_gains(matrix: LayerMatrix, config: MessiConfig) -> RankGains:
     """Gains of a matrix that is clustered as if it were the only one.
 
+    Those of outputs are the gains of a single subspace: what clusters of them add to it
+    differs little between layers.
+
     Args:
-        matrix: Array of shape (n, d).
-        config: What to do; with "auto", the most of 1, 2 and 5 clusters that fit.
-        weights: Array of shape (n,), how much the squared error of each row counts.
+        matrix: The matrix, with what is known of its rows.
+        config: What to do; with "auto", the most of 1, 2 and 5 clusters that fit and
+            that it may choose.
     """
-    n, d = matrix.shape
-    counts = [1, 2, 5] if config.num_clusters == "auto" else [config.num_clusters]
-    options = [replace(config, num_clusters=k) for k in counts]
+    if side_of(matrix, config) == "outputs":
+        rows, weights, _ = whitened_outputs(matrix)
+        single = np.zeros(len(rows), int)
+        return _gains_of(single, rows * np.sqrt(weights)[:, np.newaxis])
+    n, d = matrix.values.shape
+    is_open, most = config.num_clusters == "auto", config.max_clusters
+    counts = {min(k, most) for k in (1, 2, 5)} if is_open else {config.num_clusters}
+    options = [replace(config, num_clusters=k) for k in sorted(counts)]
     fitting = [x for x in options if x.rank_for(n, d)] or options[:1]
-    factors = factorize(matrix, fitting[-1], weights=weights)
-    scales = np.ones(n) if weights is None else np.sqrt(weights)
-    return _gains_of(factors, matrix * scales[:, np.newaxis])
+    factors = factorize(matrix.values, fitting[-1], weights=matrix.weights)
+    scales = np.ones(n) if matrix.weights is None else np.sqrt(matrix.weights)
+    return _gains_of(factors.assignments, matrix.values * scales[:, np.newaxis])
 
 
-def _gains_of(factors: Factors, rows: np.ndarray) -> RankGains:
+def _gains_of(assignments: np.ndarray, rows: np.ndarray) -> RankGains:
     """Gains of clusters of rows."""
     energy = float(np.sum(np.square(rows), dtype=np.float64)) or 1.0
     gains: Any = []
     costs: Any = []
     needed: Any = []
-    for c in range(len(factors.bases)):
-        own = rows[factors.assignments == c]
+    for c in np.unique(assignments):
+        own = rows[assignments == c]
         found = np.linalg.svd(own, compute_uv=False).astype(np.float64) ** 2 / energy
         gains.append(found)
         costs.append(np.full(len(found), len(own) + rows.shape[1]))
@@ -105,5 +120,5 @@ def _kept_at(one: RankGains, multiplier: float) -> int:
     """Numbers that a matrix keeps for a multiplier."""
     bought = one.needed | (one.gains > multiplier * one.costs)
     numbers = int(np.sum(one.costs[bought]))
-    error = max(0.0, 1 - float(np.sum(one.gains[bought])))
+    error = float(np.sum(one.gains[~bought]))
     return one.size if multiplier * (one.size - numbers) <= error else numbers

@@ -3,24 +3,33 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from keras_messi.allocation.planning import PlannedLayer
-from keras_messi.configs import Config, MessiConfig, RoundingConfig
+from keras_messi.configs import (
+    BudgetConfig,
+    Config,
+    EntropyCodingConfig,
+    MessiConfig,
+    RoundingConfig,
+)
 from keras_messi.layers.kinds import is_table
 from keras_messi.layers.sizes import stored_bytes
-from keras_messi.methods.clustering import shared_clusterings
 from keras_messi.methods.registry import Compressed, fit_layer, reason_to_skip
+from keras_messi.methods.subspaces.clustering import shared_clusterings
 
-# Shares of the numbers to remove before the rest takes a few bits.
-_RATES_OF_TABLES = (0.5, 0.65, 0.8)
-_RATES_OF_KERNELS = (0.6, 0.8, 0.9)
-# Tables with fewer rows have few clusters, as kernels have.
+# Mean bits of all numbers of a matrix.
+_BITS = (1.25, 1.75, 2.25, 2.75, 3.25, 4.0, 5.0)
+# Shares of the numbers of a large table to remove, and mean bits of those that are
+# left: from four bits a number of the table down to a third of one.
+_RATES_AND_BITS = (
+    *((0.3, bits) for bits in (5.0, 4.0, 3.0, 2.5)),
+    *((0.5, bits) for bits in (3.0, 2.5, 2.0, 1.5)),
+    *((0.7, bits) for bits in (2.5, 2.0, 1.5)),
+    *((0.85, bits) for bits in (2.5, 2.0)),
+)
+_RATES_IN_4_BITS = (0.3, 0.5, 0.65, 0.8)
+_CLUSTERS = 5
+# Tables with fewer rows have no clusters.
 _MANY_ROWS = 10_000
-# Kernels with more numbers are factored by SVD only: their clusters take minutes.
-_LARGE_KERNEL = 300_000
-# What half of the numbers may lose: 2 bits for each of them all lose about as much.
-_FACTORED_LOSE = 0.05
 
 
 class Candidate(NamedTuple):
@@ -42,55 +51,36 @@ class Candidate(NamedTuple):
 
 def form_of(config: Config | None) -> str:
     """How the numbers of a layer are stored, in a few words."""
-    rounding = config.quantization if isinstance(config, MessiConfig) else config
-    if not isinstance(rounding, RoundingConfig):
-        return ""
-    is_rotated = rounding is not config or rounding.rotate
-    return f"{rounding.bits} bits" + (", rotated" if is_rotated else "")
+    coding = config.quantization if isinstance(config, MessiConfig) else config
+    if isinstance(coding, EntropyCodingConfig | RoundingConfig):
+        return f"{coding.bits:g} bits"
+    return ""
 
 
-def configs_for(one: PlannedLayer, seed: int) -> list[Config]:
+def configs_for(one: PlannedLayer, config: BudgetConfig) -> list[Config]:
     """What to try for a layer, in rising order of what it takes to fit."""
-    n, d = one.shape
-    if is_table(one.layer):
-        whole: list[Config] = [
-            RoundingConfig(8, None),
-            RoundingConfig(4, None),
-            *(RoundingConfig(bits, None, rotate=True, seed=seed) for bits in (3, 2, 1)),
-        ]
-        clusters, bits = (20 if n >= _MANY_ROWS else 5), (3, 2)
-        rates: Sequence[float] = _RATES_OF_TABLES
+    is_large_table = is_table(one.layer) and one.shape[0] >= _MANY_ROWS
+    whole: list[Config] = []
+    codings: list[tuple[float, str | EntropyCodingConfig]] = []
+    if config.target is not None:  # one scale a unit, or row, is what runtimes take
+        whole = [RoundingConfig(8, None), RoundingConfig(4, None)]
+        if is_large_table:
+            codings = [(rate, "int4") for rate in _RATES_IN_4_BITS]
+    elif is_large_table:
+        codings = [(rate, EntropyCodingConfig(bits)) for rate, bits in _RATES_AND_BITS]
     else:
-        whole = [
-            RoundingConfig(8, None),
-            RoundingConfig(4, 128),
-            RoundingConfig(3, 64),
-            RoundingConfig(2, 64, levels="uniform"),
-        ]
-        clusters, bits = (1 if n * d > _LARGE_KERNEL else 5), (4, 3)
-        rates = _RATES_OF_KERNELS if _lost_by_half(one) < _FACTORED_LOSE else ()
-    factored: list[Config] = [
+        whole = [EntropyCodingConfig(bits) for bits in _BITS]
+    factored = [
         MessiConfig(
             rate=rate,
-            num_clusters=min(clusters, n),
+            num_clusters=_CLUSTERS,
             scope="layer",
-            quantization=RoundingConfig(b, seed=seed),
-            seed=seed,
+            quantization=coding,
+            seed=config.seed,
         )
-        for rate in rates
-        for b in bits
+        for rate, coding in codings
     ]
     return [*whole, *factored]
-
-
-def _lost_by_half(one: PlannedLayer) -> float:
-    """Relative squared error of the SVD of a kernel with half of its numbers."""
-    matrix = one.read_matrix()
-    if one.weights is not None:
-        matrix = matrix * one.weights[:, np.newaxis].astype(matrix.dtype)
-    energies = np.linalg.svd(matrix, compute_uv=False).astype(np.float64) ** 2
-    rank = matrix.size // (2 * sum(matrix.shape))
-    return float(energies[rank:].sum() / (energies.sum() or 1))
 
 
 def as_it_is(one: PlannedLayer) -> Candidate:

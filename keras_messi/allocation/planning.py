@@ -1,13 +1,13 @@
 """The plan of a compression: which layers, and what is known of each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from keras_messi.allocation.budget import allocate_numbers, rank_gains
+from keras_messi.allocation.budget import RankGains, allocate_numbers, rank_gains
 from keras_messi.calibration.statistics import (
     Calibration,
     CalibrationStatistics,
@@ -15,8 +15,9 @@ from keras_messi.calibration.statistics import (
     weights_of_rows,
 )
 from keras_messi.configs import BudgetConfig, Config, MessiConfig, RoundingConfig
-from keras_messi.layers.kinds import is_table, matrix_shape, read_matrix
+from keras_messi.layers.kinds import is_table, matrix_shape
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
+from keras_messi.methods.matrix import LayerMatrix, matrix_of
 from keras_messi.methods.registry import reason_to_skip
 from keras_messi.models.keras.surgery import Filters, NamedLayer, matches
 from keras_messi.report import SkippedLayer, SkipReason
@@ -67,9 +68,9 @@ class PlannedLayer:
         """The arguments of `compress_layer`."""
         return self.layer, config, self.statistics, self.numbers, self.weights
 
-    def read_matrix(self) -> np.ndarray:
-        """The matrix of the layer, which is not kept: models may be large."""
-        return read_matrix(self.layer)
+    def read_matrix(self) -> LayerMatrix:
+        """The matrix with what is known of it, not kept, as models may be large."""
+        return matrix_of(self.layer).told(self.statistics, self.weights)
 
 
 @dataclass
@@ -197,7 +198,16 @@ def _skipped(named: NamedLayer, reason: str, detail: str) -> SkippedLayer:
     )
 
 
-def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
+# Makes the gains of layers comparable: all in what they change of the outputs.
+Weigh = Callable[
+    [Plan, CalibrationStatistics | None, Mapping[str, RankGains]],
+    Mapping[str, RankGains],
+]
+
+
+def allocate(
+    plan: Plan, statistics: CalibrationStatistics | None, weigh: Weigh
+) -> None:
     """Note the statistics of each layer, and share a budget between them, if any.
 
     Layers for which all their numbers are worth it are left as they are, unless they
@@ -206,6 +216,7 @@ def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
     Args:
         plan: The plan, whose layers are changed.
         statistics: Calibration statistics of the same model, if there are any.
+        weigh: What makes the gains of its layers comparable.
 
     Raises:
         ValueError: The budget is too small, or no layer is left to be compressed.
@@ -217,10 +228,11 @@ def allocate(plan: Plan, statistics: CalibrationStatistics | None) -> None:
         return
     if not _shares_a_budget(config, len(plan.layers)):
         return
-    gains, size = {}, 0
-    for one in plan.layers:
-        gains[one.path] = rank_gains(one.read_matrix(), config, one.weights)
-        size += gains[one.path].size
+    gains: Mapping[str, RankGains] = {
+        one.path: rank_gains(one.read_matrix(), config) for one in plan.layers
+    }
+    size = sum(one.size for one in gains.values())
+    gains = weigh(plan, statistics, gains)
     numbers = allocate_numbers(gains, config.numbers_for(size))
     for one in plan.layers:
         one.numbers = numbers[one.path]

@@ -23,7 +23,6 @@ from keras_messi.models.adapter import (
     Family,
     Swapped,
     outputs_of,
-    replace_accepted,
     swap_layers,
 )
 from keras_messi.models.keras.surgery import NamedLayer
@@ -49,13 +48,12 @@ class Judge:
 
     def change(self, chosen: Mapping[PlannedLayer, Candidate]) -> float:
         """Squared change of the outputs over their spread."""
-        new = _new_layers(chosen)
+        new = {named.layer: x for named, x in _new_layers(chosen).items()}
         if not new:
             return 0.0
-        small, _ = replace_accepted(self._family, self._model, new)
-        return output_change(
-            self._before, outputs_of(self._family, small, self._inputs)
-        )
+        with self._family.substitute(self._model, new):
+            after = outputs_of(self._family, self._model, self._inputs)
+        return output_change(self._before, after)
 
 
 def _new_layers(
@@ -73,10 +71,10 @@ def fit_within_budget(
 ) -> tuple[Swapped, dict[PlannedLayer, Candidate]]:
     """Swap the layers of a plan for others, so that the model fits into a budget.
 
-    Tables are judged by what they change of the outputs of the model, each candidate
-    alone. Kernels, of which there may be hundreds, are judged by the errors of their
-    outputs, all of which count the same; how much that is, is seen from the model with
-    all of them replaced.
+    Candidates are judged by what they change of the outputs of the model, alone: those
+    of a table each, of a kernel one, to which the others are as the errors of its
+    outputs. What kernels change together is seen from the model with all of them
+    replaced.
 
     Args:
         family: The family of the model.
@@ -93,14 +91,12 @@ def fit_within_budget(
     assert isinstance(config, BudgetConfig)
     assert statistics is not None
     judge = Judge(family, model, statistics)
-    configs = {one: configs_for(one, config.seed) for one in plan.layers}
+    configs = {one: configs_for(one, config) for one in plan.layers}
     bar.reset(sum(map(len, configs.values())))
     candidates = {}
     for one, own in configs.items():
         found = candidates_of(one, own, bar.update)
-        if is_table(one.layer):
-            found = [x._replace(error=judge.change({one: x})) for x in found]
-        candidates[one] = best_of(found)
+        candidates[one] = best_of(_judged(one, found, judge))
     size = family.saved_size(model)
     most = config.bytes_for(size)
     left = most - size + sum(stored_bytes([one.layer]) for one in plan.layers)
@@ -113,6 +109,20 @@ def fit_within_budget(
     whole = [one.path for one, x in chosen.items() if x.config is None]
     plan.skip({path: (SkipReason.WHOLE, "") for path in whole})
     return swapped, {one: x for one, x in chosen.items() if x.config}
+
+
+def _judged(
+    one: PlannedLayer, candidates: Sequence[Candidate], judge: Judge
+) -> list[Candidate]:
+    """Candidates with what they change of the outputs of the model as their errors."""
+    if is_table(one.layer):
+        return [x._replace(error=judge.change({one: x})) for x in candidates]
+    inexact = sorted((x for x in candidates if x.error), key=lambda x: x.error)
+    if not inexact:
+        return list(candidates)
+    middle = inexact[len(inexact) // 2]
+    worth = judge.change({one: middle}) / middle.error
+    return [x._replace(error=worth * x.error) for x in candidates]
 
 
 def _choose(

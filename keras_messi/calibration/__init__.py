@@ -5,8 +5,8 @@ Knows no model, only functions that observe one, and no method.
 
 from keras_messi.calibration.statistics import (
     CalibrationStatistics,
-    InputSample,
+    InputMoments,
     TokenCounts,
 )
 
-__all__ = ["CalibrationStatistics", "InputSample", "TokenCounts"]
+__all__ = ["CalibrationStatistics", "InputMoments", "TokenCounts"]

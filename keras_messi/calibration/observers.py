@@ -1,6 +1,6 @@
-"""Running a model on calibration data, and keeping what its layers receive."""
+"""Running a model on calibration data, and what is kept of what its layers receive."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,14 +18,16 @@ from keras_messi.calibration.observing import Observer, Run, is_integral
 from keras_messi.calibration.outputs import float_outputs
 from keras_messi.calibration.statistics import (
     CalibrationStatistics,
-    InputSample,
+    InputMoments,
     TokenCounts,
 )
 
 # Gives what observes some layers of a model: see `observing.observe_layers`.
 Observe = Callable[[Any, Mapping[keras.Layer, Observer]], AbstractContextManager[Run]]
 
-NUM_SAMPLES = 4096
+# Inputs of a layer up to which it is known how they go together: their covariance then
+# takes 256 MB.
+MOST_INPUTS = 8192
 
 
 def collect_statistics(
@@ -33,9 +35,6 @@ def collect_statistics(
     observe: Observe,
     layers: Mapping[str, keras.Layer],
     calibration_data: Any,
-    *,
-    num_samples: int = NUM_SAMPLES,
-    seed: int = 0,
 ) -> CalibrationStatistics:
     """Run a model on data and keep what its layers receive.
 
@@ -48,36 +47,83 @@ def collect_statistics(
         observe: How models of its family are observed.
         layers: Layers of the model by path. Only Embedding and Dense are observed.
         calibration_data: Inputs of the model, as `batches.input_batches` takes them.
-        num_samples: How many inputs of a Dense layer to keep, at most.
-        seed: Seed of the choice of these.
 
     Raises:
         ValueError: The data can't be read, is empty or not finite; the model does not
             take it; ids are no integers or out of the vocabulary; or a layer receives
             what is not finite.
     """
-    collectors: dict[keras.Layer, _Collector] = {}
-    for path, layer in layers.items():
+    kept: dict[keras.Layer, _Counts | _Moments] = {}
+    for layer in layers.values():
         if isinstance(layer, keras.layers.Embedding):
-            collectors[layer] = _Collector(path, _Counts(layer))
+            kept[layer] = _Counts(layer)
         elif isinstance(layer, keras.layers.Dense):
-            collectors[layer] = _Collector(path, _Reservoir(num_samples, seed))
-    observers = {layer: x.observe for layer, x in collectors.items()}
+            kept[layer] = _Moments()
+    collectors = {
+        layer: _Collector(path, kept[layer])
+        for path, layer in layers.items()
+        if layer in kept
+    }
     first = outputs = None
-    with observe(model, observers) as run:
-        for batch in input_batches(calibration_data):
-            mask = padding_mask(batch)
-            for collector in collectors.values():
-                collector.mask = mask
-            found = _run(run, batch, list(collectors.values()))
-            if outputs is None:
-                first, outputs = batch, float_outputs(found, mask)
-    results = {x.path: x.kept.result() for x in collectors.values()}
+    for batch, found in _outputs(model, observe, collectors, calibration_data):
+        if outputs is None:
+            first, outputs = batch, float_outputs(found, padding_mask(batch))
+    results = {x.path: kept[layer].result() for layer, x in collectors.items()}
     return CalibrationStatistics(
         {path: result for path, result in results.items() if result is not None},
         first,
         outputs,
     )
+
+
+def received(
+    model: Any,
+    observe: Observe,
+    layers: Mapping[str, keras.Layer],
+    calibration_data: Any,
+) -> dict[str, np.ndarray]:
+    """All that some Dense layers of a model receive, by the path of the layer.
+
+    Args:
+        model: As for `collect_statistics`.
+        observe: Likewise.
+        layers: Dense layers of the model by path.
+        calibration_data: Inputs of the model.
+
+    Returns:
+        Float32 arrays of shape `(count, inputs)`, without padding; layers that nothing
+        reached are missing.
+    """
+    kept = {path: _Rows() for path in layers}
+    collectors = {x: _Collector(path, kept[path]) for path, x in layers.items()}
+    for _ in _outputs(model, observe, collectors, calibration_data):
+        pass
+    return {path: np.concatenate(x.rows) for path, x in kept.items() if x.rows}
+
+
+def moments_of(rows: np.ndarray) -> InputMoments:
+    """Moments of inputs, of shape `(count, inputs)`, of which there must be some."""
+    moments = _Moments()
+    moments.add(rows)
+    found = moments.result()
+    assert found is not None
+    return found
+
+
+def _outputs(
+    model: Any,
+    observe: Observe,
+    collectors: Mapping[keras.Layer, "_Collector"],
+    calibration_data: Any,
+) -> Iterator[tuple[Inputs, Any]]:
+    """Each batch, and what the model returns for it while collectors look on."""
+    observers = {layer: x.observe for layer, x in collectors.items()}
+    with observe(model, observers) as run:
+        for batch in input_batches(calibration_data):
+            mask = padding_mask(batch)
+            for collector in collectors.values():
+                collector.mask = mask
+            yield batch, _run(run, batch, list(collectors.values()))
 
 
 def _run(run: Run, batch: Inputs, collectors: list["_Collector"]) -> Any:
@@ -104,7 +150,7 @@ def _raise_problem(collectors: list["_Collector"], error: Exception | None) -> N
 class _Collector:
     """Hands what one layer receives to what keeps it; never raises, but takes notes."""
 
-    def __init__(self, path: str, kept: "_Counts | _Reservoir") -> None:
+    def __init__(self, path: str, kept: "_Counts | _Moments | _Rows") -> None:
         self.path = path
         self.kept = kept
         self.mask: np.ndarray | None = None  # of the batch that the model runs on
@@ -150,13 +196,8 @@ class _Counts:
         return TokenCounts(self.counts) if self.counts.any() else None
 
 
-class _Reservoir:
-    """A uniform sample of rows: those with the smallest of as many random keys."""
-
-    def __init__(self, num_samples: int, seed: int) -> None:
-        self.num_samples = num_samples
-        self.rng = np.random.default_rng(seed)
-        self.keys, self.rows = np.empty(0), np.empty((0, 0), np.float32)
+class _Finite:
+    """What is kept of inputs that must be finite."""
 
     def problem_of(self, values: np.ndarray) -> str | None:
         wrong = np.sum(~np.isfinite(values))
@@ -164,17 +205,47 @@ class _Reservoir:
             return f"must give finite numbers. Received: {wrong} NaN or infinite values"
         return None
 
+
+class _Rows(_Finite):
+    """Inputs themselves."""
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+
     def add(self, values: np.ndarray) -> None:
         rows = values.reshape(-1, values.shape[-1])
-        keys = self.rng.random(len(rows))
-        if len(self.keys) == self.num_samples:
-            smaller = keys < self.keys[-1]
-            rows, keys = rows[smaller], keys[smaller]
-        keys = np.concatenate([self.keys, keys])
-        kept = np.argsort(keys)[: self.num_samples]
-        old = self.rows.reshape(-1, rows.shape[1])
-        self.rows = np.concatenate([old, rows.astype(np.float32)])[kept]
-        self.keys = keys[kept]
+        self.rows.append(rows.astype(np.float32, copy=False))
 
-    def result(self) -> InputSample | None:
-        return InputSample(self.rows) if len(self.rows) else None
+
+class _Moments(_Finite):
+    """Moments of inputs, batch after batch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Add the moments of a batch to those so far (Chan et al., 1983)."""
+        rows = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
+        if not len(rows):
+            return
+        mean = rows.mean(axis=0, dtype=np.float64)
+        rows = rows - mean.astype(np.float32)
+        is_joint = rows.shape[1] <= MOST_INPUTS
+        products = rows.T @ rows if is_joint else np.square(rows).sum(axis=0)
+        if not self.count:
+            self.count, self.mean, self.products = len(rows), mean, products
+            return
+        total = self.count + len(rows)
+        shift = mean - self.mean
+        change = np.sqrt(self.count * len(rows) / total) * shift
+        change = change.astype(np.float32)
+        products += change[:, np.newaxis] * change if is_joint else change**2
+        self.products += products
+        self.mean = self.mean + shift * (len(rows) / total)
+        self.count = total
+
+    def result(self) -> InputMoments | None:
+        if not self.count:
+            return None
+        covariance = self.products / np.float32(self.count)
+        return InputMoments(self.count, self.mean, covariance)

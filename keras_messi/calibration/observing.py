@@ -1,4 +1,4 @@
-"""Observers of layers, and how a model runs with them."""
+"""Observers of layers, and how a model runs with them or with other layers."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -18,7 +18,6 @@ Run = Callable[[Any], Any]
 def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
     """Let a layer of Keras or tf_keras tell what it is called on."""
     call = layer.call
-    own = vars(layer).get("call")
     signature = inspect.signature(call)
 
     def observed(*args: Any, **kwargs: Any) -> Any:
@@ -28,15 +27,22 @@ def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
             observer(inputs)
         return call(*args, **kwargs)
 
-    # Past the books that Keras keeps on attributes.
-    object.__setattr__(layer, "call", observed)
+    with attribute_set(layer, "call", observed):
+        yield
+
+
+@contextmanager
+def attribute_set(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a layer, past the books that are kept on attributes."""
+    own, has_own = vars(owner).get(name), name in vars(owner)
+    object.__setattr__(owner, name, value)
     try:
         yield
     finally:
-        if own is None:
-            object.__delattr__(layer, "call")
+        if has_own:
+            object.__setattr__(owner, name, own)
         else:
-            object.__setattr__(layer, "call", own)
+            object.__delattr__(owner, name)
 
 
 def has_values(tensor: Any) -> bool:

@@ -27,22 +27,32 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, eq=False)
-class InputSample:
-    """Some of the inputs that a Dense layer received, each as likely as any other.
+class InputMoments:
+    """Moments of the inputs that a Dense layer received, at all positions.
 
     Attributes:
-        rows: Float32 array of shape `(m, inputs)`, from all positions of all batches.
+        count: How many inputs there were.
+        mean: Float64 array of shape `(inputs,)`.
+        covariance: Mean product of deviations from the mean, float32 of shape
+            `(inputs, inputs)`; of wide layers only its diagonal, `(inputs,)`.
     """
 
-    rows: np.ndarray
+    count: int
+    mean: np.ndarray
+    covariance: np.ndarray
 
     @property
     def size(self) -> int:
         """Inputs of the layer."""
-        return self.rows.shape[1]
+        return len(self.mean)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it is known how inputs go together."""
+        return self.covariance.ndim == 2
 
 
-Calibration = TokenCounts | InputSample
+Calibration = TokenCounts | InputMoments
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +60,7 @@ class CalibrationStatistics:
     """What the layers of a model receive on calibration data.
 
     Attributes:
-        by_path: `TokenCounts` of an Embedding and `InputSample` of a Dense layer, by
+        by_path: `TokenCounts` of an Embedding and `InputMoments` of a Dense layer, by
             the path of the layer. Layers that no batch reached are missing.
         inputs: The first batch of inputs of the model, if they are known.
         outputs: All floats that the model returns for these, without padding.
@@ -92,16 +102,11 @@ def vocabulary_weights(n: int) -> np.ndarray:
     return weights / weights.mean()
 
 
-def input_mean(sample: InputSample) -> np.ndarray:
-    """Mean of each input, float64 of shape `(inputs,)`."""
-    return sample.rows.mean(axis=0, dtype=np.float64)
-
-
 def bias_correction(
-    sample: InputSample, matrix: np.ndarray, approximation: np.ndarray
+    inputs: InputMoments, matrix: np.ndarray, approximation: np.ndarray
 ) -> np.ndarray:
     """What to add to the bias to make up for the mean error of the outputs."""
-    return input_mean(sample) @ (matrix - approximation)
+    return inputs.mean @ (matrix - approximation)
 
 
 def weights_of_rows(
@@ -127,21 +132,22 @@ def weights_of_rows(
     return spread if spread.any() else np.ones_like(spread)
 
 
-def input_spread(sample: InputSample) -> np.ndarray:
+def input_spread(inputs: InputMoments) -> np.ndarray:
     """Standard deviation of each input, float64 of shape `(inputs,)`."""
-    return sample.rows.std(axis=0, dtype=np.float64)
+    known = inputs.covariance
+    return np.sqrt((np.diag(known) if inputs.is_joint else known).astype(np.float64))
 
 
-def second_moment(sample: InputSample, *, centred: bool) -> np.ndarray:
+def second_moment(inputs: InputMoments, *, centred: bool) -> np.ndarray:
     """Mean of x'x over the inputs x, or of their deviations from the mean.
 
     Returns:
         Float32 array of shape `(inputs, inputs)`.
     """
-    rows = sample.rows
     if centred:
-        rows = rows - input_mean(sample).astype(np.float32)
-    return rows.T @ rows / len(rows)
+        return inputs.covariance
+    mean = inputs.mean.astype(np.float32)
+    return inputs.covariance + mean[:, np.newaxis] * mean
 
 
 def output_error(
@@ -154,9 +160,10 @@ def output_error(
     """Relative squared error of what a layer computes with another matrix.
 
     For an Embedding that is the error of the rows, weighted by counts. For a Dense
-    layer, on the sampled inputs x, it is
-    `sum |x (A - B) - c|^2 / sum |x A - mean(x) A|^2`, where c is what the bias
-    corrects: `mean(x) (A - B)`, or nothing.
+    layer it is the mean over its inputs x of
+    `|x (A - B) - c|^2 / |x A - mean(x) A|^2`, above and below, where c is what the bias
+    corrects: `mean(x) (A - B)`, or nothing. Of wide layers the inputs are taken to be
+    uncorrelated.
 
     Args:
         calibration: What the layer received.
@@ -174,14 +181,22 @@ def output_error(
         error = weights @ _squared_norms(difference)
         energy = weights @ _squared_norms(matrix)
     else:
-        mean = input_mean(calibration).astype(np.float32)
-        centred = calibration.rows - mean
-        inputs = centred if corrected else calibration.rows
-        error = np.sum(_squared_norms(inputs @ difference))
-        energy = np.sum(_squared_norms(centred @ matrix))
+        error = _variance(calibration, difference)
+        energy = _variance(calibration, matrix)
+        if not corrected:
+            error += float(np.sum(np.square(calibration.mean @ difference)))
     if energy == 0:
         return float("inf") if error else 0.0
     return float(error / energy)
+
+
+def _variance(inputs: InputMoments, matrix: np.ndarray) -> float:
+    """Mean squared deviation of `x @ matrix` from its mean, for inputs x."""
+    if inputs.is_joint:
+        spread = inputs.covariance @ matrix
+    else:
+        spread = inputs.covariance[:, np.newaxis] * matrix
+    return max(0.0, float(np.sum(matrix * spread, dtype=np.float64)))
 
 
 def _squared_norms(rows: np.ndarray) -> np.ndarray:

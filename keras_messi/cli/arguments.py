@@ -55,11 +55,18 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
         "--times-smaller", type=float, metavar="N", help="the same as a share: 13"
     )
     compress.add_argument(
+        "--target",
+        choices=["onnx", "litert"],
+        help="with a size, only what exported files hold as well, and their runtime is "
+        "fast with",
+    )
+    compress.add_argument(
         "--num-clusters",
         type=_number_or("auto"),
         default=5,
         help='number of subspaces, or "auto" (default: %(default)s)',
     )
+    _add_max_clusters(compress)
     compress.add_argument(
         "--scope",
         choices=["auto", "layer", "model"],
@@ -71,6 +78,11 @@ def _add_compress(commands: argparse._SubParsersAction) -> None:
         "--quantization",
         choices=["int8", "int4"],
         help="store the numbers that are left as such integers",
+    )
+    compress.add_argument(
+        "--sequential",
+        action="store_true",
+        help="with --calibration, fit each layer on what it gets from those before it",
     )
     _add_common(compress)
 
@@ -113,12 +125,7 @@ def _add_curve(commands: argparse._SubParsersAction) -> None:
     curve.add_argument("model", type=Path, help=_MODEL)
     curve.add_argument("--rates", type=float, nargs="+", required=True, help=_RATE)
     curve.add_argument("--output", type=Path, required=True, help="folder to write")
-    curve.add_argument(
-        "--max-clusters",
-        type=int,
-        default=32,
-        help="largest number of subspaces (default: %(default)s)",
-    )
+    _add_max_clusters(curve)
     _add_filters(curve)
     _add_seed(curve)
 
@@ -132,6 +139,20 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "output",
         type=Path,
         help="a .tflite or .onnx file, or the folder of a SavedModel",
+    )
+    export.add_argument(
+        "--activations",
+        choices=["int8", "float32"],
+        default="int8",
+        help="how an .onnx file multiplies by integers: in integers, or in floats, "
+        "exactly as the model and as slowly (default: %(default)s)",
+    )
+    export.add_argument(
+        "--tables",
+        choices=["auto", "stored", "decoded"],
+        default="auto",
+        help="how an .onnx file looks rows up: in the smaller form, or in a table of "
+        "floats that it makes when it is loaded, by default in one of up to 8 MiB",
     )
     _add_force(export)
 
@@ -180,6 +201,15 @@ def _add_num_clusters(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=5,
         help="number of subspaces; 1 is the SVD (default: %(default)s)",
+    )
+
+
+def _add_max_clusters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-clusters",
+        type=int,
+        default=32,
+        help="largest number of subspaces that is chosen (default: %(default)s)",
     )
 
 

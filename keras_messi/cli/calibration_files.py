@@ -49,11 +49,21 @@ def _batches_of_tokens(path: Path, folder: Path) -> Iterator[dict[str, Any]]:
             f"tokenizer. Received: {path}"
         ) from error
     options = {"padding": True, "truncation": True, "max_length": MAX_LENGTH}
-    for start in range(0, len(texts), BATCH_SIZE):
-        batch = tokenizer(
-            texts[start : start + BATCH_SIZE], return_tensors="np", **options
-        )
+    for chosen in _batches(texts):
+        batch = tokenizer(chosen, return_tensors="np", **options)
         yield {name: array.astype("int32") for name, array in batch.items()}
+
+
+def _batches(texts: list[str]) -> Iterator[list[str]]:
+    """A batch of any texts, as outputs are compared on the first; then by length."""
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(len(texts))
+    first, rest = order[:BATCH_SIZE], order[BATCH_SIZE:]
+    yield [texts[i] for i in first]
+    by_length = sorted((texts[i] for i in rest), key=len)
+    for start in range(0, len(by_length), BATCH_SIZE):
+        yield by_length[start : start + BATCH_SIZE]
 
 
 def _read_arrays(path: Path) -> Any:

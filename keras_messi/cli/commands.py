@@ -40,7 +40,9 @@ def run_compress(options: argparse.Namespace) -> str:
     from keras_messi.configs import BudgetConfig, MessiConfig
 
     if options.rate is None:
-        budget = BudgetConfig(options.max_size, options.times_smaller, options.seed)
+        budget = BudgetConfig(
+            options.max_size, options.times_smaller, options.seed, options.target
+        )
         return _compress(options, budget)
     config = MessiConfig(
         options.rate,
@@ -48,6 +50,8 @@ def run_compress(options: argparse.Namespace) -> str:
         scope=options.scope,
         quantization=options.quantization,
         seed=options.seed,
+        sequential=options.sequential,
+        max_clusters=options.max_clusters,
     )
     return _compress(options, config)
 
@@ -119,7 +123,13 @@ def run_export(options: argparse.Namespace) -> str:
     from keras_messi.models.adapter import family_at
 
     model = family_at(options.input).load(options.input)
-    export(model, options.output, overwrite=options.force)
+    export(
+        model,
+        options.output,
+        overwrite=options.force,
+        activations=options.activations,
+        tables=options.tables,
+    )
     return f"wrote {options.output}"
 
 

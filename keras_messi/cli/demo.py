@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,10 @@ def run_trial(
     """Compress the hidden layers, distill, and measure before and after."""
     keras.utils.set_random_seed(seed)
     config = MessiConfig(rate=rate, num_clusters=num_clusters, scope="layer", seed=seed)
-    small, report = compress(model, config, filters=HIDDEN_LAYERS)
+    with warnings.catch_warnings():
+        # That the outputs change is what the table shows, and training mends.
+        warnings.filterwarnings("ignore", "The outputs of the new model differ")
+        small, report = compress(model, config, filters=HIDDEN_LAYERS)
     before = accuracy(small, data.x_test, data.y_test)
     distill(small, model, data, epochs)
     trial = Trial(

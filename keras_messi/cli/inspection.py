@@ -6,9 +6,10 @@ import keras
 
 from keras_messi.allocation.planning import reasons_to_skip
 from keras_messi.configs import MessiConfig
+from keras_messi.exporting.forecast import forecast_sizes
 from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
 from keras_messi.layers.sizes import count_own_parameters, stored_bytes
-from keras_messi.methods.messi import stored_size
+from keras_messi.methods.subspaces.messi import stored_size
 from keras_messi.models.adapter import family_of
 from keras_messi.models.keras.surgery import NamedLayer
 from keras_messi.report import format_table
@@ -18,7 +19,8 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
     """Table of the layers with weights: matrix, parameters, bytes and their share.
 
     The last columns say what `compress` would make of each layer, without doing it:
-    the mean rank, and bytes that it does not exceed.
+    the mean rank, and bytes that it does not exceed. Below stand the bytes that
+    `export` would write, now and then.
 
     Args:
         model: A model that `compress` takes.
@@ -42,6 +44,10 @@ def describe_layers(model: Any, config: MessiConfig) -> str:
     left = total - saved
     ends = ["", f"{left:,}", f"{total / left:.2f} x"]
     rows.append(["all", "", "", parameters, f"{total:,}", "100.0 %", *ends])
+    for format, now in forecast_sizes(model).items():
+        then = now - saved
+        cells = ["", "", "", f"{now:,}", "", "", f"{then:,}", f"{now / then:.2f} x"]
+        rows.append([f"exported to {format}", *cells])
     return format_table(rows)
 
 

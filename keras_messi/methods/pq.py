@@ -12,8 +12,8 @@ from keras_messi.layers._checks import divisors
 from keras_messi.layers.kinds import by_kind, plain_type
 from keras_messi.layers.numbers.codes import bits_of, pack_codes
 from keras_messi.layers.replacement import replacement
-from keras_messi.methods.clustering import code
 from keras_messi.methods.matrix import LayerMatrix
+from keras_messi.methods.subspaces.clustering import code
 from keras_messi.report import SkipReason
 
 CLASSES = by_kind(PQDense, PQEmbedding)

@@ -9,12 +9,17 @@ import numpy as np
 
 from keras_messi.calibration.statistics import (
     Calibration,
-    InputSample,
+    InputMoments,
     bias_correction,
     output_error,
-    second_moment,
 )
-from keras_messi.configs import Config, MessiConfig, PQConfig, RoundingConfig
+from keras_messi.configs import (
+    Config,
+    EntropyCodingConfig,
+    MessiConfig,
+    PQConfig,
+    RoundingConfig,
+)
 from keras_messi.layers.kinds import (
     has_matrix,
     kind_with_matrix,
@@ -22,9 +27,10 @@ from keras_messi.layers.kinds import (
     plain_type,
     read_matrix,
 )
-from keras_messi.methods import messi, pq, rounding
-from keras_messi.methods.matrix import LayerMatrix
+from keras_messi.methods import entropy_coding, pq, rounding
+from keras_messi.methods.matrix import LayerMatrix, matrix_of
 from keras_messi.methods.rounding import multiplied_out, quantized_whole
+from keras_messi.methods.subspaces import messi
 from keras_messi.report import SkipReason
 
 
@@ -73,22 +79,21 @@ def compress_layer(
             calibration, the layer is fitted without them as well, and the better of
             the two by the output error is returned.
     """
-    matrix = read_matrix(layer)
-    if numbers == matrix.size:
-        return _keep_whole(layer, matrix, config, calibration)
-    resolve = METHODS[type(config)].resolve
-    fit = partial(_fit, layer, matrix, numbers=numbers, calibration=calibration)
-    weighted = partial(fit, weights=weights)
+    plain = matrix_of(layer, numbers)
+    if numbers == plain.values.size:
+        return _keep_whole(plain, config, calibration)
+    method, fit = METHODS[type(config)], partial(_fit, calibration=calibration)
+    known = plain.told(calibration, weights)
+    resolved, best = method.resolve(partial(fit, known), config, known)
     if calibration is None:
-        return resolve(weighted, config, matrix.shape, numbers)[1]
-    resolved, best = resolve(weighted, config, matrix.shape, numbers)
-    plain = fit(resolved)
-    learned = METHODS[type(config)].learned
-    if plain.error < best.error:
-        best = plain._replace(dropped=(learned, *plain.dropped))
-    elif plain.error > best.error:
+        return best
+    other = fit(plain, resolved)
+    learned = method.learned(best.layer)
+    if other.error < best.error:
+        best = other._replace(dropped=(learned, *other.dropped))
+    elif other.error > best.error:
         best = best._replace(adopted=(learned, *best.adopted))
-    return best._replace(plain_output_error=plain.plain_output_error)
+    return best._replace(plain_output_error=other.plain_output_error)
 
 
 def fit_layer(
@@ -105,48 +110,30 @@ def fit_layer(
         calibration: What the layer received on calibration data.
         weights: How much the squared error of each row counts, of shape `(n,)`.
     """
-    return _fit(
-        layer,
-        read_matrix(layer),
-        config,
-        numbers=None,
-        calibration=calibration,
-        weights=weights,
-    )
+    return _fit(matrix_of(layer).told(calibration, weights), config, calibration)
 
 
 def _keep_whole(
-    layer: keras.Layer,
-    matrix: np.ndarray,
-    config: Config,
-    calibration: Calibration | None,
+    matrix: LayerMatrix, config: Config, calibration: Calibration | None
 ) -> Compressed:
     """All numbers of a layer, in fewer bits."""
     assert isinstance(config, MessiConfig)
     assert isinstance(config.quantization, str)
-    new = quantized_whole(layer, config.quantization)
-    return _measured(new, matrix, multiplied_out(new), calibration)
+    new = quantized_whole(matrix.layer, config.quantization)
+    return _measured(
+        new, matrix.values, multiplied_out(new, len(matrix.values)), calibration
+    )
 
 
 def _fit(
-    layer: keras.Layer,
-    matrix: np.ndarray,
-    config: Config,
-    *,
-    numbers: int | None,
-    calibration: Calibration | None,
-    weights: np.ndarray | None = None,
+    one: LayerMatrix, config: Config, calibration: Calibration | None
 ) -> Compressed:
     """Compress a layer, with the bias corrected if that lowers the output error."""
-    method = METHODS[type(config)]
-    moment = None
-    if weights is not None and isinstance(calibration, InputSample):
-        moment = second_moment(calibration, centred=layer.use_bias)
-    one = LayerMatrix(layer, matrix, weights, numbers, moment)
-    new = method.new_layer(one, config)
+    layer, matrix = one.layer, one.values
+    new = METHODS[type(config)].new_layer(one, config)
     approximation = keras.ops.convert_to_numpy(getattr(new, matrix_name(layer)))
     found = _measured(new, matrix, approximation, calibration)
-    if isinstance(calibration, InputSample) and layer.use_bias:
+    if isinstance(calibration, InputMoments) and layer.use_bias:
         return _corrected(found, calibration, matrix, approximation)
     return found
 
@@ -158,7 +145,7 @@ def _measured(
     calibration: Calibration | None,
 ) -> Compressed:
     """A new layer with the errors of its matrix and, if they can be known, outputs."""
-    found = Compressed(new, _relative_error(matrix, approximation))
+    found = Compressed(new, relative_error(matrix, approximation))
     if calibration is None:
         return found
     error = output_error(calibration, matrix, approximation)
@@ -167,20 +154,21 @@ def _measured(
 
 def _corrected(
     found: Compressed,
-    sample: InputSample,
+    inputs: InputMoments,
     matrix: np.ndarray,
     approximation: np.ndarray,
 ) -> Compressed:
     """With the bias that makes up for the mean error of the outputs, if that helps."""
-    error = output_error(sample, matrix, approximation, corrected=True)
+    error = output_error(inputs, matrix, approximation, corrected=True)
     if error >= found.error:
         return found._replace(dropped=("bias correction",))
     bias = found.layer.bias
-    bias.assign(bias + bias_correction(sample, matrix, approximation))
+    bias.assign(bias + bias_correction(inputs, matrix, approximation))
     return found._replace(output_error=error, adopted=("bias correction",))
 
 
-def _relative_error(matrix: np.ndarray, approximation: np.ndarray) -> float:
+def relative_error(matrix: np.ndarray, approximation: np.ndarray) -> float:
+    """Squared error of a matrix over the sum of its squares."""
     error = np.sum(np.square(matrix - approximation), dtype=np.float64)
     energy = np.sum(np.square(matrix), dtype=np.float64)
     return float(error / energy) if energy else 0.0
@@ -192,36 +180,43 @@ class Method(NamedTuple):
     Attributes:
         classes: Types of layers that it takes, and of the new ones.
         new_layer: From a `LayerMatrix` and a config.
-        resolve: From a function that fits a config, a config, the shape of a matrix and
-            the numbers to keep: the config without "auto", and its fit.
+        resolve: From a function that fits a config, a config and a `LayerMatrix`: the
+            config for a fit without calibration data, and the best fit.
         reason_by_size: Why the size of a matrix is in the way, as (reason, detail).
-        learned: What it takes from calibration data.
+        learned: What a new layer has from calibration data.
     """
 
     classes: dict[type, type]
     new_layer: Callable[..., keras.Layer]
     resolve: Callable[..., tuple[Config, Compressed]]
     reason_by_size: Callable[..., tuple[str, str] | None]
-    learned: str
+    learned: Callable[[keras.Layer], str]
 
 
 METHODS: dict[type, Method] = {
     MessiConfig: Method(
         messi.CLASSES,
         messi.factored,
-        messi.with_best_k,
+        messi.with_best_form,
         messi.reason_by_size,
-        "row weights",
+        messi.learned,
     ),
     PQConfig: Method(
-        pq.CLASSES, pq.coded, pq.as_it_is, pq.reason_by_size, "row weights"
+        pq.CLASSES, pq.coded, pq.as_it_is, pq.reason_by_size, lambda _: "row weights"
     ),
     RoundingConfig: Method(
         rounding.CLASSES,
         rounding.rounded,
         pq.as_it_is,
         rounding.reason_by_size,
-        "error feedback",
+        lambda _: "error feedback",
+    ),
+    EntropyCodingConfig: Method(
+        entropy_coding.CLASSES,
+        entropy_coding.rounded,
+        pq.as_it_is,
+        entropy_coding.reason_by_size,
+        lambda _: "error feedback",
     ),
 }
 

@@ -9,7 +9,7 @@ from keras import ops
 from keras_messi._keras_internals import cheap_collections
 from keras_messi.configs import RoundingConfig
 from keras_messi.layers import RoundedDense, RoundedEmbedding
-from keras_messi.layers.kinds import by_kind, is_table, matrix_shape, plain_type
+from keras_messi.layers.kinds import by_kind, is_table, plain_type
 from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.layers.numbers.levels import LARGEST, random_rotation, round_to_levels
 from keras_messi.layers.replacement import copy_layer, replacement
@@ -41,9 +41,8 @@ def _weights_only(mode: str) -> Any:
     return quantizers.Int4QuantizationConfig(activation_quantizer=None)
 
 
-def multiplied_out(layer: keras.Layer) -> np.ndarray:
-    """The matrix that a Dense or Embedding layer computes with, however stored."""
-    n, _ = matrix_shape(layer)
+def multiplied_out(layer: keras.Layer, n: int) -> np.ndarray:
+    """The matrix of n rows that a layer computes with, however it is stored."""
     if isinstance(layer, keras.layers.Embedding):
         return ops.convert_to_numpy(layer(np.arange(n)))
     activation, layer.activation = layer.activation, None
@@ -65,8 +64,8 @@ def rounded(matrix: LayerMatrix, config: RoundingConfig) -> keras.Layer:
     block_size = min(config.block_size or width, width)
     form = config.bits, config.spacing, block_size
     stored: dict[str, np.ndarray] = {}
-    if is_dense and matrix.moment is not None and not config.rotate:
-        codes, scales = round_with_feedback(values, matrix.moment, *form)
+    if is_dense and matrix.feedback is not None and not config.rotate:
+        codes, scales = round_with_feedback(values, matrix.feedback, *form)
     else:
         rows = values.T if is_dense else values
         if config.rotate:

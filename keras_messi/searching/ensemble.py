@@ -18,9 +18,9 @@ from keras_messi.allocation.planning import reasons_to_skip
 from keras_messi.compression import calibrate, compress
 from keras_messi.configs import MessiConfig
 from keras_messi.layers.kinds import has_matrix, matrix_shape, read_matrix
-from keras_messi.methods.bisection import bisect_maximum
-from keras_messi.methods.clustering import fingerprint, shared_clusterings
 from keras_messi.methods.registry import reason_to_skip
+from keras_messi.methods.subspaces.bisection import bisect_maximum
+from keras_messi.methods.subspaces.clustering import fingerprint, shared_clusterings
 from keras_messi.models.adapter import family_of
 from keras_messi.models.keras.surgery import Filters, NamedLayer, matches
 from keras_messi.report import CompressionReport, format_table

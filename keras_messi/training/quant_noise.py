@@ -10,7 +10,7 @@ import keras
 from keras_messi.layers import CodewordNoise, QuantNoise
 from keras_messi.layers.kinds import has_matrix
 from keras_messi.layers.replacement import copy_layer
-from keras_messi.methods.clustering import fit_codewords
+from keras_messi.methods.subspaces.clustering import fit_codewords
 from keras_messi.models.adapter import change_layers
 from keras_messi.models.keras.surgery import Filters, find_layers
 

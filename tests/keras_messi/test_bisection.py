@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_messi.methods.bisection import bisect_maximum
+from keras_messi.methods.subspaces.bisection import bisect_maximum
 
 numbers = st.integers(1, 200)
 

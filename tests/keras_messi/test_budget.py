@@ -1,5 +1,6 @@
 from itertools import product
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from keras_messi.allocation.budget import RankGains, allocate_numbers, rank_gains
 from keras_messi.configs import MessiConfig
+from keras_messi.methods.matrix import LayerMatrix
 
 
 def offer(gains_by_cluster, costs, size):
@@ -67,13 +69,18 @@ def test_no_other_division_of_the_numbers_spent_leaves_less_error(found, share):
             assert error <= sum(e for _, e in others) + 1e-9
 
 
+def dense(kernel, weights=None):
+    """The matrix of a Dense layer."""
+    return LayerMatrix(keras.layers.Dense(kernel.shape[1]), kernel, weights)
+
+
 def test_numbers_go_where_they_do_most():
     rng = np.random.default_rng(0)
     low = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 40))
     config = MessiConfig(0.5, num_clusters=2, scope="model")
     found = {
-        "low": rank_gains(low, config),
-        "full": rank_gains(rng.normal(size=(60, 40)), config),
+        "low": rank_gains(dense(low), config),
+        "full": rank_gains(dense(rng.normal(size=(60, 40))), config),
     }
     numbers = allocate_numbers(found, 2400)
     assert 4 * (60 + 40) <= numbers["low"] < 700
@@ -85,7 +92,7 @@ def test_offers_count_rows_by_their_weights():
     matrix = rng.normal(size=(30, 10))
     weights = np.repeat([1.0, 0.0], [5, 25])
     config = MessiConfig(0.5, num_clusters=1, scope="model")
-    found = rank_gains(matrix, config, weights)
+    found = rank_gains(dense(matrix, weights), config)
     assert found.gains[:5].sum() == pytest.approx(1)
     assert found.gains.sum() == pytest.approx(1)
     assert found.costs.tolist() == [40] * 10

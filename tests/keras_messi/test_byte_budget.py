@@ -22,6 +22,7 @@ from keras_messi.calibration.batches import set_apart
 from keras_messi.calibration.statistics import CalibrationStatistics
 from keras_messi.cli import main
 from keras_messi.cli.arguments import _size as size_in_bytes
+from keras_messi.layers import RoundedDense
 from keras_messi.methods.registry import Compressed
 from keras_messi.report import CompressionReport, SkipReason
 from keras_messi.searching.curves import save_allocation
@@ -206,6 +207,17 @@ def test_the_command_line_takes_a_size_or_a_share(
     data[1] = str(tmp_path / "texts.txt")
     assert main(["compress", *paths, "--force", "--times-smaller", "9", *data]) == 1
     assert "for a model that is no folder" in capsys.readouterr().err
+
+
+def test_a_target_is_given_what_its_runtime_is_fast_with(trained_lenet, digits):
+    config = BudgetConfig(times_smaller=6, target="onnx")
+    small, report = compress(trained_lenet, config, calibration_data=digits)
+    assert report.file_bytes_after <= report.file_bytes_before / 6
+    rounded = [x for x in small.layers if isinstance(x, RoundedDense)]
+    assert rounded
+    assert all(x.bits in (4, 8) and x.block_size is None for x in rounded)
+    with pytest.raises(ValueError, match="`target` must be one of None, 'onnx'"):
+        BudgetConfig(times_smaller=6, target="coreml")
 
 
 def test_groups_have_no_budget_for_the_whole_file(trained_lenet):

@@ -58,7 +58,7 @@ def test_no_layer_is_worse_for_calibration(trained_lenet, some_digits, ranks):
     _, report = compress(trained_lenet, config, HIDDEN, calibration_data=some_digits)
     for row in report.replaced:
         assert row.output_error <= row.plain_output_error
-        assert {*row.adopted, *row.dropped} == {"row weights", "bias correction"}
+        assert {*row.adopted, *row.dropped} == {"second moment", "bias correction"}
         assert not {*row.adopted} & {*row.dropped}
     assert "on calibration data" in str(report)
     assert json.loads(report.to_json())["replaced"][0]["adopted"]

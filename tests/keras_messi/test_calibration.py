@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from keras_messi.calibration.statistics import (
-    InputSample,
+    InputMoments,
     TokenCounts,
     bias_correction,
-    input_mean,
     input_spread,
     output_error,
     row_weights,
 )
+from tests.keras_messi.models import moments_of
 
 
 def test_rows_weigh_more_the_more_they_are_used_but_damped():
@@ -35,17 +35,32 @@ def test_error_of_outputs_agrees_with_one_input_at_a_time():
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((60, 7)) + 2).astype("float32")
     matrix, change = rng.standard_normal((2, 7, 5)).astype("float32")
-    approximation, sample = matrix + 0.1 * change, InputSample(rows)
-    mean = rows.mean(axis=0)
-    np.testing.assert_allclose(input_mean(sample), mean, rtol=1e-5)
+    approximation, inputs = matrix + 0.1 * change, moments_of(rows)
     np.testing.assert_allclose(
-        input_spread(sample) ** 2, np.diag(np.cov(rows.T, bias=True)), rtol=1e-5
+        input_spread(inputs) ** 2, np.diag(np.cov(rows.T, bias=True)), rtol=1e-5
     )
     for corrected in (False, True):
-        correction = bias_correction(sample, matrix, approximation) * corrected
-        found = output_error(sample, matrix, approximation, corrected=corrected)
+        correction = bias_correction(inputs, matrix, approximation) * corrected
+        found = output_error(inputs, matrix, approximation, corrected=corrected)
         expected = slow_error(rows, matrix, approximation, correction)
         assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_inputs_of_wide_layers_are_taken_to_be_uncorrelated():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 7)) @ np.diag(np.arange(1.0, 8))
+    matrix, change = rng.standard_normal((2, 7, 5))
+    joint = moments_of(rows)
+    diagonal = np.diag(joint.covariance)
+    wide = InputMoments(60, joint.mean, diagonal)
+    alone = InputMoments(60, joint.mean, np.diag(diagonal))
+    assert np.array_equal(input_spread(wide), input_spread(joint))
+    for corrected in (False, True):
+        found, expected = (
+            output_error(x, matrix, matrix + change, corrected=corrected)
+            for x in (wide, alone)
+        )
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_error_of_rows_is_weighted_by_counts():
@@ -60,7 +75,7 @@ def test_error_of_rows_is_weighted_by_counts():
 
 @pytest.mark.parametrize("corrected", [False, True])
 def test_outputs_that_never_change_have_no_relative_error(corrected):
-    matrix, sample = np.ones((3, 2)), InputSample(np.ones((5, 3), "float32"))
-    assert output_error(sample, matrix, matrix, corrected=corrected) == 0
-    error = output_error(sample, matrix, 2 * matrix, corrected=corrected)
+    matrix, inputs = np.ones((3, 2)), moments_of(np.ones((5, 3), "float32"))
+    assert output_error(inputs, matrix, matrix, corrected=corrected) == 0
+    error = output_error(inputs, matrix, 2 * matrix, corrected=corrected)
     assert error == (0 if corrected else np.inf)

@@ -71,10 +71,11 @@ def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
         for tensor in model.inputs
     }
     np.savez(tmp_path / "inputs.npz", **arrays)
-    options = "--rate 0.6 --num-clusters auto --quantization int8 --filters words"
+    options = "--rate 0.6 --num-clusters auto --max-clusters 2 --quantization int8"
     result = run(
         *("compress", "model.keras", "small.keras", "--calibration", "inputs.npz"),
         *options.split(),
+        *("--filters", "words"),
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
@@ -82,6 +83,7 @@ def test_compress_learns_from_a_file_and_quantizes(model, tmp_path):
     small = load_model(tmp_path / "small.keras")
     (layer,) = [x for x in all_layers(small) if isinstance(x, MessiEmbedding)]
     assert layer.quantization == "int8"
+    assert layer.num_clusters <= 2
 
 
 def test_code_writes_codebooks_and_codes(model, tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import json
 import os
+from itertools import chain
 
 import pytest
 
 from keras_messi import huggingface
 from keras_messi.cli import main
+from keras_messi.cli.calibration_files import read_calibration
 from tests.keras_messi import transformer_models as models
 
 if models.MISSING:
@@ -62,6 +64,20 @@ def test_texts_calibrate_a_model_within_a_size(folder, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("\n")
     assert main(["compress", *files, "--force", "--rate", "0.4", *data]) == 1
     assert "must have a text on each line" in capsys.readouterr().err
+
+
+def test_a_first_batch_of_texts_is_of_all_kinds_and_the_rest_goes_by_length(
+    folder, tmp_path
+):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    lengths = [1 + i // 20 for i in range(200)]
+    (tmp_path / "texts.txt").write_text("\n".join("a " * n for n in lengths))
+    batches = read_calibration(tmp_path / "texts.txt", folder)
+    found = [[int(row.sum()) - 2 for row in x["attention_mask"]] for x in batches]
+    assert sorted(chain(*found)) == lengths
+    assert set(found[0]) == set(lengths)
+    assert list(chain(*found[1:])) == sorted(chain(*found[1:]))
 
 
 def test_a_plain_folder_is_never_overwritten(folder, tmp_path, capsys):

@@ -63,7 +63,12 @@ def test_rank_is_the_largest_that_fits(percent, k):
             {"rate": 0.5, "num_clusters": "all"},
             'or "auto". Received: num_clusters=.all',
         ),
+        (
+            {"rate": 0.5, "max_clusters": 0},
+            "`max_clusters` must be an integer of at least 1. Received: max_clusters=0",
+        ),
         ({"rate": 0.5, "seed": -1}, "`seed` must be"),
+        ({"rate": 0.5, "sequential": "yes"}, "`sequential` must be one of False, True"),
         ({"rate": 0.5, "ranks": "equal"}, "`ranks` must be one of 'budget', 'uniform'"),
         ({"rate": 0.5, "scope": "net"}, "`scope` must be one of .* scope='net'"),
         ({"rate": 0.5, "quantization": "int2"}, "None, 'int8', 'int4'. .*'int2'"),

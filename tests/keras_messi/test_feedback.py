@@ -11,7 +11,7 @@ from keras_messi.layers.numbers.levels import (
     levels_of,
     round_to_levels,
 )
-from keras_messi.methods.feedback import round_with_feedback
+from keras_messi.methods.feedback import feedback_of, round_with_feedback
 from tests import reference
 
 # Inputs, units, bits, spacing, block_size: neither 64 nor a block divides the inputs.
@@ -50,7 +50,7 @@ def read(codes, scales, bits, spacing, block_size):
 
 
 def with_feedback(kernel, moment, *form):
-    return read(*round_with_feedback(kernel, moment, *form), *form)
+    return read(*round_with_feedback(kernel, feedback_of(moment), *form), *form)
 
 
 def plainly(kernel, *form):
@@ -66,7 +66,9 @@ def test_it_is_optimal_brain_quantization_row_by_row(case):
     n, d, bits, spacing, block_size = case
     kernel, x = kernel_of(n, d), correlated(n)
     moment = moment_of(x)
-    codes, scales = round_with_feedback(kernel, moment, bits, spacing, block_size)
+    codes, scales = round_with_feedback(
+        kernel, feedback_of(moment), bits, spacing, block_size
+    )
     wide = np.repeat(scales.astype(np.float64), block_size, axis=1)[:, :n].T
     levels = levels_of(bits, spacing)
     expected, matrix = reference.round_with_feedback(
@@ -103,7 +105,7 @@ def test_new_inputs_lose_less_as_well(case):
 def test_inputs_that_are_alike_and_independent_leave_plain_rounding(case, size):
     n, d, *form = case
     kernel, moment = kernel_of(n, d), np.diag(np.full(n, size, np.float32))
-    codes, scales = round_with_feedback(kernel, moment, *form)
+    codes, scales = round_with_feedback(kernel, feedback_of(moment), *form)
     plain, plain_scales = round_to_levels(kernel.T, *form)
     assert_array_equal(scales, plain_scales)
     assert_array_equal(codes, plain)
@@ -111,7 +113,7 @@ def test_inputs_that_are_alike_and_independent_leave_plain_rounding(case, size):
 
 def test_codes_and_scales_have_the_layout_of_plain_rounding():
     kernel, x = kernel_of(10, 3), correlated(10)
-    found = round_with_feedback(kernel, moment_of(x), 4, "uniform", 4)
+    found = round_with_feedback(kernel, feedback_of(moment_of(x)), 4, "uniform", 4)
     expected = round_to_levels(kernel.T, 4, "uniform", 4)
     for one, other in zip(found, expected, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
@@ -120,7 +122,9 @@ def test_codes_and_scales_have_the_layout_of_plain_rounding():
 
 def test_scales_are_those_of_the_inputs_that_count():
     kernel, weights = kernel_of(12, 3), np.linspace(0.1, 2, 12)
-    _, scales = round_with_feedback(kernel, np.diag(weights), 3, "normal", 12)
+    _, scales = round_with_feedback(
+        kernel, feedback_of(np.diag(weights)), 3, "normal", 12
+    )
     own = (weights + 0.01 * weights.mean()).astype(np.float32)
     assert_array_equal(scales[:, 0], best_scales(kernel.T, 3, "normal", own[None]))
 
@@ -150,7 +154,9 @@ def test_a_block_of_zeros_takes_no_part():
     """Its scale is 0: whatever others leave to it stays an error, which goes on."""
     kernel, x = kernel_of(12, 3), correlated(12)
     kernel[4:8] = 0
-    codes, scales = round_with_feedback(kernel, moment_of(x), 4, "uniform", 4)
+    codes, scales = round_with_feedback(
+        kernel, feedback_of(moment_of(x)), 4, "uniform", 4
+    )
     assert not scales[:, 1].any()
     wide = np.repeat(scales.astype(np.float64), 4, axis=1).T
     moment = damped(moment_of(x).astype(np.float64))
@@ -162,7 +168,7 @@ def test_a_block_of_zeros_takes_no_part():
 def test_the_kernel_is_left_as_it_is():
     kernel, moment = kernel_of(10, 3), moment_of(correlated(10))
     before = kernel.copy(), moment.copy()
-    round_with_feedback(kernel, moment, 4, "uniform", 4)
+    round_with_feedback(kernel, feedback_of(moment), 4, "uniform", 4)
     assert_array_equal(kernel, before[0])
     assert_array_equal(moment, before[1])
 

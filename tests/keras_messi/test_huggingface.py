@@ -160,6 +160,19 @@ def test_the_given_model_is_left_as_it_is(case):
     assert all(np.array_equal(now[name], before[name]) for name in before)
 
 
+def test_layers_answer_for_others_as_if_they_stood_there(case):
+    _, model, small, _ = case
+    before = models.outputs_of(model)
+    texts = {name: models.read(x) for name, x in models.tokens().items()}
+    factored = adapter.factored_layers(small)
+    layers = {x.layer: factored.get(x.path) for x in hf.find_layers(model)}
+    new = {old: layer for old, layer in layers.items() if layer is not None}
+    with hf.substitute(model, new), hf.observe(model, {}) as run:
+        outputs = models.read(run(texts)[0])
+    np.testing.assert_allclose(outputs, models.outputs_of(small), atol=1e-6)
+    np.testing.assert_array_equal(models.outputs_of(model), before)
+
+
 def test_weights_are_tracked_and_counted(case):
     _, model, small, report = case
     counts = {model: report.parameters_before, small: report.parameters_after}

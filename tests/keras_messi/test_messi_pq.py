@@ -17,7 +17,7 @@ from keras_messi.layers import MessiPQDense, MessiPQEmbedding, PQEmbedding
 from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.layers.sizes import stored_bytes
 from keras_messi.layers.storage.lookup import static_lookup
-from keras_messi.methods.messi_pq import interleaved
+from keras_messi.methods.subspaces.messi_pq import interleaved
 from keras_messi.report import SkipReason
 from tests import reference
 

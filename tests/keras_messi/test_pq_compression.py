@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from keras_messi import CompressionReport, MessiConfig, PQConfig, compress, search
 from keras_messi.layers import PQDense, PQEmbedding
-from keras_messi.methods.clustering import code
+from keras_messi.methods.subspaces.clustering import code
 from keras_messi.models.keras.saving import load_model, save_model
 from keras_messi.models.keras.surgery import find_layers
 from keras_messi.report import SkipReason

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_messi import MessiConfig, compress, save_model
 from keras_messi.layers import CodewordNoise, QuantNoise
-from keras_messi.methods.clustering import fit_codewords
+from keras_messi.methods.subspaces.clustering import fit_codewords
 from keras_messi.models.keras.surgery import find_layers
 from keras_messi.report import SkipReason
 from keras_messi.training.quant_noise import (

@@ -1,22 +1,27 @@
 """What layers receive from calibration data, and data that tell nothing."""
 
 from collections import Counter
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
+from keras_messi.calibration import observers
 from keras_messi.calibration.observers import collect_statistics
-from keras_messi.calibration.statistics import input_mean, input_spread, output_error
+from keras_messi.calibration.statistics import input_spread, output_error
 from keras_messi.models.adapter import family_of
 from tests.keras_messi import models
 
 
-def calibrated(model, data, **options):
+def calibrated(model, data):
     family = family_of(model)
     places = family.find_layers(model)
     return collect_statistics(
-        model, family.observe, {x.path: x.layer for x in places}, data, **options
+        model, family.observe, {x.path: x.layer for x in places}, data
     ).by_path
 
 
@@ -39,50 +44,47 @@ def test_tokens_are_counted_one_by_one():
     assert dict(enumerate(found.counts)) == {i: expected[i] for i in range(50)}
 
 
-def test_each_input_of_a_dense_layer_is_kept_while_there_is_room():
-    x = np.random.default_rng(0).standard_normal((300, 40)).astype("float32")
-    sample = calibrated(models.sequential(), x)["first"]
-    assert sample.rows.dtype == np.float32
-    assert sorted(map(bytes, sample.rows)) == sorted(map(bytes, x))
+def assert_moments_are(found, rows):
+    """Those of an array, computed at once."""
+    assert found.count == len(rows)
+    assert_allclose(found.mean, rows.mean(axis=0), atol=1e-5)
+    expected = np.cov(rows, rowvar=False, bias=True).reshape(2 * rows.shape[1:])
+    assert_allclose(found.covariance, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_come_from_all_positions():
+def test_moments_of_a_dense_layer_are_those_of_its_inputs():
+    x = 5 + np.random.default_rng(0).standard_normal((300, 40)).astype("float32")
+    found = calibrated(models.sequential(), x)["first"]
+    assert found.covariance.dtype == np.float32
+    assert_moments_are(found, x)
+
+
+def test_moments_are_over_all_positions():
     model = embedding_model()
     table = keras.ops.convert_to_numpy(model.get_layer("words").embeddings)
-    sample = calibrated(model, TOKENS)["each"]
-    expected = table[TOKENS.ravel()]
-    assert sorted(map(bytes, sample.rows)) == sorted(map(bytes, expected))
+    assert_moments_are(calibrated(model, TOKENS)["each"], table[TOKENS.ravel()])
 
 
-def test_a_sample_is_uniform_whatever_the_batches():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="only")])
-    x = np.arange(1000, dtype="float32")[:, None]
-    batches = np.split(x, [10, 300, 301, 950])
-    chosen = np.concatenate(
-        [
-            calibrated(model, batches.__iter__(), num_samples=50, seed=seed)[
-                "only"
-            ].rows
-            for seed in range(200)
-        ]
-    )
-    assert len(chosen) == 50 * 200
-    found = np.histogram(chosen, bins=10, range=(0, 1000))[0]
-    # Of 1000 in each tenth, 5 standard deviations.
-    assert np.abs(found - 1000).max() < 5 * np.sqrt(1000 * 0.9 * 0.95)
-
-
-def test_a_sample_has_no_row_twice_and_depends_on_the_seed_only():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="only")])
-    x = np.arange(1000, dtype="float32")[:, None]
-    first, again, other = (
-        calibrated(model, x, num_samples=100, seed=seed)["only"].rows
-        for seed in (0, 0, 1)
-    )
-    assert first.shape == (100, 1)
-    assert len(np.unique(first)) == 100
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    st.floats(-1000, 1000),
+    st.booleans(),
+)
+def test_moments_do_not_depend_on_the_batches(sizes, shift, is_wide):
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(shift, 1, (n, 3)).astype("float32") for n in sizes]
+    moments = observers._Moments()
+    with mock.patch.object(observers, "MOST_INPUTS", 2 if is_wide else 3):
+        for batch in batches:
+            moments.add(batch)
+    found, rows = moments.result(), np.concatenate(batches).astype(float)
+    assert found.count == len(rows)
+    assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-5, atol=1e-4)
+    expected = np.cov(rows, rowvar=False, bias=True)
+    if is_wide:
+        expected = np.diag(expected)
+    assert found.is_joint != is_wide
+    assert_allclose(found.covariance, expected, atol=2e-3)
 
 
 class Part(models.Tied):
@@ -110,7 +112,9 @@ def test_only_places_that_are_given_are_watched():
         {x.path: x.layer for x in places},
         models.inputs_of(model, 70),
     ).by_path
-    assert {path: x.rows.shape for path, x in found.items()} == {"shared": (140, 20)}
+    assert {path: (x.count, x.size) for path, x in found.items()} == {
+        "shared": (140, 20)
+    }
 
 
 @pytest.mark.parametrize("kind", [list, dict, "loader", "dataset"])
@@ -140,8 +144,8 @@ def test_masks_of_keras_leave_padding_out():
     found = calibrated(model, tokens)
     real = tokens != 0
     assert found["words"].counts[0] == 0
-    assert found["words"].counts.sum() == found["each"].rows.shape[0] == real.sum()
-    assert found["head"].rows.shape[0] == len(tokens)
+    assert found["words"].counts.sum() == found["each"].count == real.sum()
+    assert found["head"].count == len(tokens)
 
 
 class Masked(keras.Model):
@@ -169,7 +173,7 @@ def test_masks_in_a_batch_leave_padding_out(name):
     expected = Counter(TOKENS[mask == 1].tolist())
     assert dict(enumerate(found["words"].counts)) == {i: expected[i] for i in range(50)}
     assert found["positions"].counts.tolist() == [*mask.sum(axis=0), 0, 0, 0]
-    assert found["dense"].rows.shape == (mask.sum(), 8)
+    assert (found["dense"].count, found["dense"].size) == (mask.sum(), 8)
 
 
 def nan_inside():
@@ -216,7 +220,7 @@ def test_lenet_on_mnist(trained_lenet, mnist):
     before = models.snapshot(trained_lenet)
     found = calibrated(trained_lenet, images)
     models.assert_unchanged(trained_lenet, before)
-    assert {path: x.rows.shape for path, x in found.items()} == {
+    assert {path: (x.count, x.size) for path, x in found.items()} == {
         "fc1": (3000, 784),
         "fc2": (3000, 300),
         "fc3": (3000, 100),
@@ -224,7 +228,7 @@ def test_lenet_on_mnist(trained_lenet, mnist):
     hidden = keras.Model(
         trained_lenet.inputs[0], trained_lenet.get_layer("fc1").output
     ).predict(images, verbose=0)
-    np.testing.assert_allclose(input_mean(found["fc2"]), hidden.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(found["fc2"].mean, hidden.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(
         input_spread(found["fc2"]), hidden.std(axis=0), atol=1e-4
     )

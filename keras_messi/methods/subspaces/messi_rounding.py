@@ -14,8 +14,8 @@ from keras_messi.layers.numbers.levels import (
 )
 from keras_messi.layers.replacement import replacement
 from keras_messi.layers.storage.quantized_factors import quantize_bases
-from keras_messi.methods.clustering import factorize
 from keras_messi.methods.matrix import LayerMatrix
+from keras_messi.methods.subspaces.sides import factors_of
 
 CLASSES = by_kind(MessiRoundedDense, MessiRoundedEmbedding)
 
@@ -28,8 +28,7 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """
     rounding = config.quantization
     assert isinstance(rounding, RoundingConfig)
-    weights = matrix.weights
-    factors = factorize(matrix.values, config, numbers=matrix.numbers, weights=weights)
+    factors = factors_of(matrix, config)
     stored, scales, bases = {}, [], []
     for c, (u, v) in enumerate(zip(factors.coordinates, factors.bases, strict=True)):
         turn = random_rotation(len(v), rounding.seed)
@@ -38,11 +37,11 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
         rounded = from_levels(
             codes, own_scales, rounding.bits, rounding.spacing, len(v)
         )
-        own = None if weights is None else weights[factors.assignments == c]
-        bases.append(_fitted_again(u, rounded, v, own))
+        own = factors.weights_of(c)
+        bases.append(fitted_again(u, rounded, v, own))
         scales.append(own_scales[:, 0])
         stored[f"codes_{c}"] = pack_codes(codes, 2**rounding.bits)
-    n, d = matrix.values.shape
+    n, d = len(factors.assignments), factors.bases[0].shape[1]
     mode = _mode_of_bases(n, d, len(bases))
     stored |= {
         "row_scales": np.concatenate(scales),
@@ -58,7 +57,7 @@ def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     return replacement(matrix.layer, CLASSES, "factors_regularizer", arguments, stored)
 
 
-def _fitted_again(
+def fitted_again(
     u: np.ndarray, rounded: np.ndarray, v: np.ndarray, weights: np.ndarray | None
 ) -> np.ndarray:
     """The basis with which rounded coordinates are nearest to `u @ v`."""

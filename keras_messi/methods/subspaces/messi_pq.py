@@ -10,9 +10,10 @@ from keras_messi.layers import MessiPQDense, MessiPQEmbedding
 from keras_messi.layers.kinds import by_kind
 from keras_messi.layers.numbers.codes import pack_codes
 from keras_messi.layers.replacement import replacement
-from keras_messi.methods.clustering import Factors, code, factorize, rank_in_blocks
 from keras_messi.methods.matrix import LayerMatrix
 from keras_messi.methods.pq import stored_size as size_of_codes
+from keras_messi.methods.subspaces.clustering import Factors, code, rank_in_blocks
+from keras_messi.methods.subspaces.sides import factors_of
 
 CLASSES = by_kind(MessiPQDense, MessiPQEmbedding)
 
@@ -20,10 +21,8 @@ CLASSES = by_kind(MessiPQDense, MessiPQEmbedding)
 def factored(matrix: LayerMatrix, config: MessiConfig) -> keras.Layer:
     """A layer of factors with codes; `num_clusters` must not be "auto"."""
     assert isinstance(config.quantization, PQConfig)
-    weights = matrix.weights
-    factors = factorize(matrix.values, config, numbers=matrix.numbers, weights=weights)
-    factors = in_blocks(factors, config.block_size)
-    found = code_coordinates(factors, config.quantization, weights)
+    factors = in_blocks(factors_of(matrix, config), config.block_size)
+    found = code_coordinates(factors, config.quantization)
     return replacement(
         matrix.layer,
         CLASSES,
@@ -60,16 +59,14 @@ class CodedFactors(NamedTuple):
         }
 
 
-def code_coordinates(
-    factors: Factors, config: PQConfig, weights: np.ndarray | None
-) -> CodedFactors:
+def code_coordinates(factors: Factors, config: PQConfig) -> CodedFactors:
     """Give each block of coordinates a codeword, of codebooks that clusters share.
 
     Args:
-        factors: Factors whose ranks are multiples of the block size.
+        factors: Factors whose ranks are multiples of the block size. The squared error
+            of a row is that of its coordinates, as bases are orthonormal, or were so
+            before they were solved for the second moment of the inputs.
         config: Blocks and codebooks.
-        weights: Array of shape (n,), how much the squared error of each row counts.
-            On orthonormal bases it is that of its coordinates.
     """
     n, ranks = len(factors.assignments), [len(basis) for basis in factors.bases]
     rows = np.zeros((n, max(ranks)), factors.bases[0].dtype)
@@ -78,8 +75,8 @@ def code_coordinates(
         rows[own, : ranks[c]] = coordinates
         # Blocks that a cluster lacks pull no codeword.
         counts[own, : ranks[c] // config.block_size] = 1
-    if weights is not None:
-        counts *= weights[:, np.newaxis]
+    if factors.weights is not None:
+        counts *= factors.weights[:, np.newaxis]
     codebooks, codes = code(rows, config, counts)
     own_codes = [
         codes[own, : rank // config.block_size]
@@ -107,7 +104,7 @@ def in_blocks(factors: Factors, block_size: int) -> Factors:
         order = interleaved(len(v) + lacking, block_size)
         coordinates.append(np.pad(u, ((0, 0), (0, lacking)))[:, order])
         bases.append(np.pad(v, ((0, lacking), (0, 0)))[order])
-    return Factors(factors.assignments, coordinates, bases)
+    return factors._replace(coordinates=coordinates, bases=bases)
 
 
 def interleaved(rank: int, block_size: int) -> np.ndarray:

@@ -22,11 +22,20 @@ _NUM_STARTS = 3
 
 
 class Factors(NamedTuple):
-    """A matrix as clusters of rows, each with coordinates on the cluster's basis."""
+    """A matrix as clusters of rows, each with coordinates on the cluster's basis.
+
+    With the side "outputs", the matrix is the transpose of the kernel of a layer.
+    """
 
     assignments: np.ndarray  # (n,)
     coordinates: list[np.ndarray]  # (n_c, j_c) each
     bases: list[np.ndarray]  # (j_c, d) each
+    weights: np.ndarray | None = None  # (n,), of the squared errors of rows
+    side: str = "inputs"
+
+    def weights_of(self, c: int) -> np.ndarray | None:
+        """The weights of the rows of a cluster, if there are any."""
+        return None if self.weights is None else self.weights[self.assignments == c]
 
     def stored(self) -> dict[str, np.ndarray]:
         """The factors under the names that the layers store them by."""
@@ -36,11 +45,12 @@ class Factors(NamedTuple):
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that a factored layer takes for these factors."""
-        return {
+        arguments: dict[str, Any] = {
             "num_clusters": len(self.bases),
             "rank": [len(basis) for basis in self.bases],
             "cluster_sizes": [len(u) for u in self.coordinates],
         }
+        return arguments if self.side == "inputs" else {**arguments, "side": self.side}
 
 
 def factorize(
@@ -82,7 +92,7 @@ def factorize(
         basis = single.components_[0]
         coordinates.append(rows @ basis.T)
         bases.append(basis)
-    return Factors(assignments, coordinates, bases)
+    return Factors(assignments, coordinates, bases, weights)
 
 
 def rank_in_blocks(rank: int, block_size: int, most: int) -> int:

@@ -1,0 +1,1 @@
+"""Factors around subspaces, with numbers in all forms that they can have."""
