@@ -37,7 +37,7 @@ class Comparison:
         name: Of the script, and the beginning of the names of its files.
         title: Of its pages.
         note: What the columns hold.
-        trials: By "choose" and "test"; a trial has a seed.
+        trials: By "choose", "test" and what else is asked; a trial has a seed.
         result: Its kind; it has `stored_bytes` and `accuracy_after`.
         run: What comes of a trial with a network and images.
         columns: Those before the bytes, and
@@ -87,10 +87,11 @@ class Comparison:
         }
         right = accuracy(model, data.x_test, data.y_test)
         size = family_of(model).stored_bytes(model)
+        other = ": other means" if asked.question == "others" else ""
         command = f"{self.name}.py {asked.question} --seeds {asked.seeds}"
         text = "\n\n".join(
             [
-                f"# {self.title}, by {images}",
+                f"# {self.title}, by {images}{other}",
                 f"Points of accuracy lost on the 10,000 {images}, of which the "
                 f"uncompressed network gets {100 * right:.2f} % right: mean ± standard "
                 f"deviation over {asked.seeds} seeds. {self.note}",
@@ -105,7 +106,7 @@ class Comparison:
 def network_and_images(question: str) -> tuple[keras.Model, Digits, str]:
     """What a question is answered with; to choose, without the test images."""
     data = mnist()
-    if question == "test":
+    if question != "choose":
         return trained_lenet(), data, "test images"
     data = without_held_out(data)
     return network_to_choose_by(data), data, "held-out training images"

