@@ -12,6 +12,7 @@ from keras_messi.configs import (
     PQConfig,
     RoundingConfig,
 )
+from keras_messi.layers.unfolded.table import register_layer
 from keras_messi.models.keras.saving import load_model, save_model
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "layers",
     "load_model",
     "quantize",
+    "register_layer",
     "save_model",
     "search",
 ]

@@ -58,6 +58,13 @@ def set_mask(outputs: Any, mask: Any) -> None:
     backend.set_keras_mask(outputs, mask)
 
 
+def copy_mask(source: Any, target: Any) -> None:
+    """Mark a tensor with the mask of another one, if the axes of that are its first."""
+    mask = backend.get_keras_mask(source)
+    if mask is not None and mask.shape == target.shape[: len(mask.shape)]:
+        backend.set_keras_mask(target, mask)
+
+
 def mask_of(tensor: Any) -> Any | None:
     """What Keras marked a tensor with, as an array of bools, or None."""
     mask = backend.get_keras_mask(tensor)

@@ -204,7 +204,7 @@ def _describe(
     del errors["layer"]
     return ReplacedLayer(
         path=one.path,
-        layer_type=type(one.layer).__name__,
+        layer_type=one.named.layer_type,
         shape=one.shape,
         num_clusters=getattr(new, "num_clusters", 0),
         ranks=getattr(new, "ranks", []),

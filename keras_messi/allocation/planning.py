@@ -191,7 +191,7 @@ def _reason_to_skip(named: NamedLayer, config: Config) -> tuple[str, str] | None
 def _skipped(named: NamedLayer, reason: str, detail: str) -> SkippedLayer:
     return SkippedLayer(
         path=named.path,
-        layer_type=type(named.layer).__name__,
+        layer_type=named.layer_type,
         parameters=count_own_parameters(named.layer),
         reason=reason,
         detail=detail,

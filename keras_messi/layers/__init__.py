@@ -1,7 +1,8 @@
 """Layers that use a stored matrix, or train one for storage: a use and a storage each.
 
-`dense` and `embedding` say where the matrix is used, `storage` how it is stored and
-`numbers` how its numbers are. Keras only: layers may import `_keras_internals`.
+`dense` and `embedding` say where the matrix is used, `unfolded` how other kinds of
+layers use a Dense layer, `storage` how the matrix is stored and `numbers` how its
+numbers are. Keras only: layers may import `_keras_internals`.
 """
 
 from keras_messi.layers.dense import (
@@ -27,8 +28,11 @@ from keras_messi.layers.entropy_coded import (
 from keras_messi.layers.noise.codeword_noise import CodewordNoise
 from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
+from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 
 __all__ = [
+    "CompressedEinsumDense",
     "CodewordNoise",
     "EntropyCodedDense",
     "EntropyCodedEmbedding",
@@ -45,5 +49,6 @@ __all__ = [
     "QuantNoise",
     "RoundedDense",
     "RoundedEmbedding",
+    "UnfoldedLayer",
     "static_lookup",
 ]

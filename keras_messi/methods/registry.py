@@ -27,6 +27,7 @@ from keras_messi.layers.kinds import (
     plain_type,
     read_matrix,
 )
+from keras_messi.layers.unfolded.table import why_not_unfolded
 from keras_messi.methods import entropy_coding, pq, rounding
 from keras_messi.methods.matrix import LayerMatrix, matrix_of
 from keras_messi.methods.rounding import multiplied_out, quantized_whole
@@ -254,4 +255,6 @@ def reason_to_skip(layer: keras.Layer, config: Config) -> tuple[str, str] | None
 
 def _why_not_supported(layer: keras.Layer) -> str:
     base = kind_with_matrix(layer)
-    return f"a {base.__name__} with code of its own" if base else ""
+    if base is not None:
+        return f"a {base.__name__} with code of its own"
+    return why_not_unfolded(layer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_messi._keras_internals import copy_mask
 from keras_messi.calibration.observing import (
     Observer,
     Run,
@@ -14,7 +15,8 @@ from keras_messi.calibration.observing import (
     eagerly,
     is_integral,
 )
-from keras_messi.layers.kinds import matrix_name
+from keras_messi.layers.kinds import has_matrix, matrix_name
+from keras_messi.layers.unfolded.base import StandsFor, stands_for, with_unfolded
 from keras_messi.models.keras._keras_internals import (
     graph_inputs,
     is_graph,
@@ -48,8 +50,23 @@ def observe_layers(
 
     with ExitStack() as stack:
         for layer, observer in observers.items():
-            stack.enter_context(calls_wrapped(layer, observer))
+            link = stands_for(layer)
+            if link is None:
+                stack.enter_context(calls_wrapped(layer, observer))
+            else:
+                stack.enter_context(calls_wrapped(link.layer, _of_rows(link, observer)))
         yield run
+
+
+def _of_rows(link: StandsFor, observer: Observer) -> Observer:
+    """An observer of a layer that tells another what a Dense layer in it multiplies."""
+
+    def observed(inputs: Any) -> None:
+        rows = link.unfolded.rows(link.name, inputs)
+        copy_mask(inputs, rows)
+        observer(rows)
+
+    return observed
 
 
 @contextmanager
@@ -63,9 +80,11 @@ def substitute_layers(
         new_layers: A built layer for each layer that it answers for.
     """
     with ExitStack() as stack:
-        for layer, new in new_layers.items():
-            matrix = getattr(new, matrix_name(layer))
+        for layer, new in with_unfolded(new_layers).items():
             stack.enter_context(attribute_set(layer, "call", new))
+            if not has_matrix(layer):
+                continue
+            matrix = getattr(new, matrix_name(layer))
             # Which code beside the layer may multiply by, such as a tied head.
             stack.enter_context(attribute_set(layer, matrix_attribute(layer), matrix))
         yield

@@ -1,12 +1,19 @@
 """Find layers in a model, and copy a model with some of its layers replaced."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
 from keras_messi._keras_internals import own_weights
+from keras_messi.layers.unfolded.base import (
+    UnfoldedLayer,
+    layer_in_model,
+    show,
+    with_unfolded,
+)
+from keras_messi.layers.unfolded.table import unfold
 from keras_messi.models.keras._keras_internals import (
     direct_layers,
     is_plain_graph,
@@ -25,7 +32,11 @@ Filters = str | Iterable[str] | Callable[[keras.Layer], bool] | None
 
 
 class NamedLayer(NamedTuple):
-    """A layer, and where it stands in a model."""
+    """A layer, and where it stands in a model.
+
+    A layer of another kind than Dense or Embedding that can be unfolded is shown by
+    the Dense layers that stand for it.
+    """
 
     path: str
     layer: keras.Layer
@@ -35,6 +46,11 @@ class NamedLayer(NamedTuple):
     is_last: bool = False
     # Whether the layer is a table of a vocabulary in the order of frequency.
     is_vocabulary: bool = False
+
+    @property
+    def layer_type(self) -> str:
+        """Name of the class of the layer in the model."""
+        return type(layer_in_model(self.layer)).__name__
 
 
 class LayersRefused(ValueError):
@@ -47,6 +63,9 @@ class LayersRefused(ValueError):
 
 def find_layers(model: keras.Model) -> list[NamedLayer]:
     """List all layers of a model that are no models themselves, each once.
+
+    What can be unfolded, such as an EinsumDense, is shown by the Dense layers of its
+    unfolding, at its path, and with their names if there are several.
 
     The path of a layer joins, by "/", the names of what holds it and its own. A layer
     of a Sequential or Functional model goes by its name, any other by the attribute
@@ -62,13 +81,32 @@ def find_layers(model: keras.Model) -> list[NamedLayer]:
     _check_built(model)
     holders, kept = _holders_of_variables(model), _kept_inside(model)
     last = last_layers(model)
+    paths = all_paths(model)
+    shown = {id(x) for layer in paths.values() for x in _dense_layers(layer)}
     return [
         NamedLayer(
-            path, layer, kept.get(id(layer)) or _tie(layer, holders), layer in last
+            own_path, own, kept.get(id(layer)) or _tie(layer, holders), layer in last
         )
-        for path, layer in all_paths(model).items()
-        if not isinstance(layer, keras.Model)
+        for path, layer in paths.items()
+        if not isinstance(layer, keras.Model) and id(layer) not in shown
+        for own_path, own in _unfolded(path, layer)
     ]
+
+
+def _dense_layers(layer: keras.Layer) -> Iterable[keras.Layer]:
+    is_unfolded = isinstance(layer, UnfoldedLayer)
+    return layer.dense_layers.values() if is_unfolded else ()
+
+
+def _unfolded(path: str, layer: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
+    """The layers by path that stand for one of a model: mostly itself."""
+    unfolded = unfold(layer)
+    if unfolded is None:
+        yield path, layer
+        return
+    dense_layers = show(layer, unfolded)
+    for name, dense in dense_layers.items():
+        yield (path if len(dense_layers) == 1 else f"{path}/{name}"), dense
 
 
 def _check_built(model: keras.Model) -> None:
@@ -125,7 +163,7 @@ def matches(place: NamedLayer, filters: Filters) -> bool:
     if filters is None:
         return True
     if callable(filters):
-        return bool(filters(place.layer))
+        return bool(filters(layer_in_model(place.layer)))
     patterns = [filters] if isinstance(filters, str) else filters
     try:
         return any(re.search(pattern, place.path) for pattern in patterns)
@@ -152,8 +190,8 @@ def replace_layers(
 
     Args:
         model: A built model. It is left as it is.
-        replacements: The new layer for each layer to be replaced, built, with weights
-            of its own.
+        replacements: The new layer for each layer of `find_layers` to be replaced,
+            built, with weights of its own.
 
     Returns:
         A new model that shares no weight with `model`.
@@ -165,15 +203,17 @@ def replace_layers(
             or attributes of it that the new one does not have.
     """
     _check_built(model)
+    new_layers = with_unfolded(replacements)
     copy = copy_model(model)
     twins = dict(zip(map(id, all_layers(model)), all_layers(copy), strict=True))
-    pairs = [(twins[id(old)], new) for old, new in replacements.items()]
+    pairs = [(twins[id(old)], new) for old, new in new_layers.items()]
     try:
         _put_and_try(copy, pairs)
     except LayersRefused as error:
-        originals = {new: old for old, new in replacements.items()}
+        whole = {old: error.reasons.get(new) for old, new in new_layers.items()}
+        reasons = {old: whole[layer_in_model(old)] for old in replacements}
         raise LayersRefused(
-            {originals[new]: reason for new, reason in error.reasons.items()}
+            {old: reason for old, reason in reasons.items() if reason is not None}
         ) from error
     remember_layers(copy, [new for _, new in pairs])
     if pairs:

@@ -1,0 +1,74 @@
+"""The kinds of layers that can be unfolded, one entry each."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_messi.layers.kinds import plain_type
+from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
+
+_KINDS: dict[type, type[UnfoldedLayer]] = {
+    keras.layers.EinsumDense: CompressedEinsumDense,
+}
+
+
+def register_layer(
+    layer_class: type,
+) -> Callable[[type[UnfoldedLayer]], type[UnfoldedLayer]]:
+    """Let layers of a class be compressed, by a class that unfolds their kernels.
+
+    Args:
+        layer_class: A subclass of `keras.Layer`. It stands for itself, not for
+            subclasses with code of their own.
+
+    Returns:
+        A decorator of a subclass of `keras_messi.layers.UnfoldedLayer`.
+
+    Raises:
+        ValueError: One of the two is no such class.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise ValueError(
+            "`layer_class` must be a subclass of keras.Layer. Received: "
+            f"layer_class={layer_class!r}"
+        )
+
+    def register(unfolded: type[UnfoldedLayer]) -> type[UnfoldedLayer]:
+        if not (isinstance(unfolded, type) and issubclass(unfolded, UnfoldedLayer)):
+            raise ValueError(
+                "`register_layer` must decorate a subclass of UnfoldedLayer. "
+                f"Received: {unfolded!r}"
+            )
+        _KINDS[layer_class] = unfolded
+        return unfolded
+
+    return register
+
+
+def unfold(layer: keras.Layer) -> UnfoldedLayer | None:
+    """A layer that computes the same with Dense layers inside, if there can be one."""
+    if isinstance(layer, UnfoldedLayer):
+        return layer
+    kind = _KINDS.get(plain_type(layer))
+    if kind is None or not layer.built or _obstacle(kind, layer):
+        return None
+    return kind.unfold(layer)
+
+
+def why_not_unfolded(layer: keras.Layer) -> str:
+    """What is in the way of unfolding a layer; "" if its kind is not known."""
+    kind = _KINDS.get(plain_type(layer))
+    if kind is None:
+        base = next((x for x in _KINDS if isinstance(layer, x)), None)
+        return f"a {base.__name__} with code of its own" if base else ""
+    return _obstacle(kind, layer) or ""
+
+
+def _obstacle(kind: type[UnfoldedLayer], layer: Any) -> str | None:
+    if getattr(layer, "quantization_mode", None):
+        return f"Keras quantized it ({layer.quantization_mode})"
+    if getattr(layer, "lora_enabled", False):
+        return "it has LoRA weights"
+    return kind.obstacle(layer)
