@@ -26,7 +26,7 @@ class UnfoldedLayer(keras.Layer):
 
     @classmethod
     def obstacle(cls, layer: Any) -> str | None:
-        """Why a built layer of the kind can't be unfolded, if there is such a reason."""
+        """Why a built layer of the kind can't be unfolded, if there is a reason."""
         return None
 
     @classmethod

@@ -39,7 +39,7 @@ class Equation(NamedTuple):
 
     @property
     def free(self) -> str:
-        """Axes of the inputs that are no axes of the kernel, in order of the outputs."""
+        """Axes of the inputs that the kernel has not, in the order of the outputs."""
         return "".join(x for x in self.outputs if x not in self.kernel)
 
     def obstacle(self) -> str | None:
