@@ -53,6 +53,20 @@ def replacing_weights(layer: keras.Layer) -> Iterator[None]:
     layer.trainable = layer.trainable  # which new weights take over
 
 
+@contextmanager
+def attribute_set(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a layer, past the books that are kept on attributes."""
+    own, has_own = vars(owner).get(name), name in vars(owner)
+    object.__setattr__(owner, name, value)
+    try:
+        yield
+    finally:
+        if has_own:
+            object.__setattr__(owner, name, own)
+        else:
+            object.__delattr__(owner, name)
+
+
 def set_mask(outputs: Any, mask: Any) -> None:
     """Mark the outputs of a layer as Keras does with what `compute_mask` returns."""
     backend.set_keras_mask(outputs, mask)

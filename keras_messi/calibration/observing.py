@@ -1,5 +1,6 @@
 """Observers of layers, and how a model runs with them or with other layers."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from keras_messi._keras_internals import attribute_set
 
 # Is given the inputs of a layer, as a tensor of the backend with values.
 Observer = Callable[[Any], None]
@@ -20,6 +23,7 @@ def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
     call = layer.call
     signature = inspect.signature(call)
 
+    @functools.wraps(call)  # so that what wraps it next finds the signature
     def observed(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(*args, **kwargs).arguments
         inputs = next(iter(arguments.values()))
@@ -29,20 +33,6 @@ def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
 
     with attribute_set(layer, "call", observed):
         yield
-
-
-@contextmanager
-def attribute_set(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of a layer, past the books that are kept on attributes."""
-    own, has_own = vars(owner).get(name), name in vars(owner)
-    object.__setattr__(owner, name, value)
-    try:
-        yield
-    finally:
-        if has_own:
-            object.__setattr__(owner, name, own)
-        else:
-            object.__delattr__(owner, name)
 
 
 def has_values(tensor: Any) -> bool:

@@ -30,9 +30,11 @@ from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
+from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
 
 __all__ = [
     "CompressedEinsumDense",
+    "CompressedRecurrent",
     "CodewordNoise",
     "EntropyCodedDense",
     "EntropyCodedEmbedding",

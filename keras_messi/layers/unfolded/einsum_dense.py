@@ -25,7 +25,8 @@ class Equation(NamedTuple):
     def parse(cls, equation: str) -> Self:
         """From a form such as `"abc,cd->abd"`."""
         left, outputs = equation.replace(" ", "").replace("...", _ANY).split("->")
-        return cls(*left.split(","), outputs)
+        inputs, kernel = left.split(",")
+        return cls(inputs, kernel, outputs)
 
     @property
     def summed(self) -> str:

@@ -8,9 +8,13 @@ import keras
 from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
+from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
 
 _KINDS: dict[type, type[UnfoldedLayer]] = {
     keras.layers.EinsumDense: CompressedEinsumDense,
+    keras.layers.GRU: CompressedRecurrent,
+    keras.layers.LSTM: CompressedRecurrent,
+    keras.layers.SimpleRNN: CompressedRecurrent,
 }
 
 
@@ -51,10 +55,15 @@ def unfold(layer: keras.Layer) -> UnfoldedLayer | None:
     """A layer that computes the same with Dense layers inside, if there can be one."""
     if isinstance(layer, UnfoldedLayer):
         return layer
+    return _KINDS[plain_type(layer)].unfold(layer) if is_unfoldable(layer) else None
+
+
+def is_unfoldable(layer: keras.Layer) -> bool:
+    """Whether `unfold` gives a layer."""
+    if isinstance(layer, UnfoldedLayer):
+        return True
     kind = _KINDS.get(plain_type(layer))
-    if kind is None or not layer.built or _obstacle(kind, layer):
-        return None
-    return kind.unfold(layer)
+    return kind is not None and layer.built and _obstacle(kind, layer) is None
 
 
 def why_not_unfolded(layer: keras.Layer) -> str:

@@ -15,10 +15,10 @@ import tf_keras
 from safetensors.numpy import load_file as load_file
 from safetensors.numpy import save_file as save_file
 
+from keras_messi._keras_internals import attribute_set
 from keras_messi.calibration.observing import (
     Observer,
     Run,
-    attribute_set,
     calls_wrapped,
     eagerly,
 )

@@ -6,11 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_messi._keras_internals import copy_mask
+from keras_messi._keras_internals import attribute_set, copy_mask
 from keras_messi.calibration.observing import (
     Observer,
     Run,
-    attribute_set,
     calls_wrapped,
     eagerly,
     is_integral,

@@ -8,12 +8,11 @@ import keras
 
 from keras_messi._keras_internals import own_weights
 from keras_messi.layers.unfolded.base import (
-    UnfoldedLayer,
     layer_in_model,
     show,
     with_unfolded,
 )
-from keras_messi.layers.unfolded.table import unfold
+from keras_messi.layers.unfolded.table import is_unfoldable, unfold
 from keras_messi.models.keras._keras_internals import (
     direct_layers,
     is_plain_graph,
@@ -82,20 +81,20 @@ def find_layers(model: keras.Model) -> list[NamedLayer]:
     holders, kept = _holders_of_variables(model), _kept_inside(model)
     last = last_layers(model)
     paths = all_paths(model)
-    shown = {id(x) for layer in paths.values() for x in _dense_layers(layer)}
+    inside = {
+        id(x)
+        for one in paths.values()
+        if is_unfoldable(one)
+        for x in all_layers(one)[1:]
+    }
     return [
         NamedLayer(
             own_path, own, kept.get(id(layer)) or _tie(layer, holders), layer in last
         )
         for path, layer in paths.items()
-        if not isinstance(layer, keras.Model) and id(layer) not in shown
+        if not isinstance(layer, keras.Model) and id(layer) not in inside
         for own_path, own in _unfolded(path, layer)
     ]
-
-
-def _dense_layers(layer: keras.Layer) -> Iterable[keras.Layer]:
-    is_unfolded = isinstance(layer, UnfoldedLayer)
-    return layer.dense_layers.values() if is_unfolded else ()
 
 
 def _unfolded(path: str, layer: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
