@@ -15,20 +15,35 @@ from keras_messi._keras_internals import attribute_set
 Observer = Callable[[Any], None]
 # Runs a model on a batch, and returns its outputs.
 Run = Callable[[Any], Any]
+# What an observer is given of the arguments of a call, by name; None for nothing.
+Received = Callable[..., Any]
+
+
+def _first_unless_reversed(reverse: bool = False, **arguments: Any) -> Any:
+    return None if reverse else next(iter(arguments.values()))
 
 
 @contextmanager
-def calls_wrapped(layer: Any, observer: Observer) -> Iterator[None]:
-    """Let a layer of Keras or tf_keras tell what it is called on."""
+def calls_wrapped(
+    layer: Any, observer: Observer, received: Received = _first_unless_reversed
+) -> Iterator[None]:
+    """Let a layer of Keras or tf_keras tell what it is called on.
+
+    Args:
+        layer: The layer.
+        observer: What to tell.
+        received: What to tell it of the arguments of a call.
+    """
     call = layer.call
     signature = inspect.signature(call)
 
     @functools.wraps(call)  # so that what wraps it next finds the signature
     def observed(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(*args, **kwargs).arguments
-        inputs = next(iter(arguments.values()))
-        if has_values(inputs) and not arguments.get("reverse", False):
-            observer(inputs)
+        if has_values(next(iter(arguments.values()))):
+            inputs = received(**arguments)
+            if inputs is not None:
+                observer(inputs)
         return call(*args, **kwargs)
 
     with attribute_set(layer, "call", observed):

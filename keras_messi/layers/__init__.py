@@ -31,6 +31,7 @@ from keras_messi.layers.storage.lookup import static_lookup
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
+from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 __all__ = [
     "CompressedEinsumDense",
@@ -52,5 +53,6 @@ __all__ = [
     "RoundedDense",
     "RoundedEmbedding",
     "UnfoldedLayer",
+    "UntiedEmbedding",
     "static_lookup",
 ]

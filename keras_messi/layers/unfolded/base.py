@@ -18,8 +18,8 @@ class UnfoldedLayer(keras.Layer):
     quantized, saved.
 
     Attributes:
-        dense_names: Attributes, and arguments, that are Dense layers: of Keras, or any
-            that takes the place of one.
+        dense_names: Attributes, and arguments, that are Dense layers, or an Embedding:
+            of Keras, or any that takes the place of one.
     """
 
     dense_names: ClassVar[tuple[str, ...]] = ("dense",)
@@ -42,15 +42,17 @@ class UnfoldedLayer(keras.Layer):
         """
         raise NotImplementedError
 
-    def rows(self, name: str, inputs: Any) -> Any:
+    def rows(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What one of the Dense layers multiplies when the layer is called.
 
         Args:
             name: One of `dense_names`.
-            inputs: What the layer is called on.
+            *args: What the layer is called with, as `call` takes it.
+            **kwargs: Likewise, by name.
 
         Returns:
-            Tensor of shape `(..., n)`, for a kernel of shape `(n, units)`.
+            Tensor of shape `(..., n)`, for a kernel of shape `(n, units)`; ids of any
+            shape for an Embedding; None if such a call leaves that layer out.
         """
         raise NotImplementedError
 

@@ -175,7 +175,7 @@ class CompressedEinsumDense(UnfoldedLayer):
         others = "".join(chr(ord("0") + i) for i in range(missing))
         return Equation(*(axes.replace(_ANY, others) for axes in self._axes))
 
-    def rows(self, name: str, inputs: Any) -> Any:
+    def rows(self, name: str, inputs: Any, training: bool | None = None) -> Any:
         letters = self._letters(len(inputs.shape))
         order = [letters.inputs.index(x) for x in letters.free + letters.summed]
         x = ops.transpose(inputs, order)

@@ -134,14 +134,21 @@ class CompressedRecurrent(UnfoldedLayer):
             return ops.stack(known)
         return known[0] if known else None
 
-    def rows(self, name: str, inputs: Any) -> Any:
+    def rows(
+        self,
+        name: str,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
         if name == "kernel":
-            return inputs
+            return sequences
         # The state before each step. Of a GRU without `reset_after`, candidates get
         # what the reset gate lets through of it.
         layer = _twin(self.layer, return_sequences=True, return_state=False)
         layer.built = layer.cell.built = True
-        states = self._run(layer, inputs, None, None, False)
+        states = self._run(layer, sequences, initial_state, mask, training)
         return ops.pad(states[:, :-1], ((0, 0), (1, 0), (0, 0)))
 
     def compute_mask(self, sequences: Any, mask: Any = None) -> Any:

@@ -9,11 +9,13 @@ from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
+from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 _KINDS: dict[type, type[UnfoldedLayer]] = {
     keras.layers.EinsumDense: CompressedEinsumDense,
     keras.layers.GRU: CompressedRecurrent,
     keras.layers.LSTM: CompressedRecurrent,
+    keras.layers.ReversibleEmbedding: UntiedEmbedding,
     keras.layers.SimpleRNN: CompressedRecurrent,
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -50,22 +51,21 @@ def observe_layers(
     with ExitStack() as stack:
         for layer, observer in observers.items():
             link = stands_for(layer)
-            if link is None:
-                stack.enter_context(calls_wrapped(layer, observer))
-            else:
-                stack.enter_context(calls_wrapped(link.layer, _of_rows(link, observer)))
+            watched = (
+                calls_wrapped(layer, observer)
+                if link is None
+                else calls_wrapped(link.layer, observer, partial(_rows, link))
+            )
+            stack.enter_context(watched)
         yield run
 
 
-def _of_rows(link: StandsFor, observer: Observer) -> Observer:
-    """An observer of a layer that tells another what a Dense layer in it multiplies."""
-
-    def observed(inputs: Any) -> None:
-        rows = link.unfolded.rows(link.name, inputs)
-        copy_mask(inputs, rows)
-        observer(rows)
-
-    return observed
+def _rows(link: StandsFor, **arguments: Any) -> Any:
+    """What a Dense layer multiplies when the layer is called that it stands for."""
+    rows = link.unfolded.rows(link.name, **arguments)
+    if rows is not None:
+        copy_mask(next(iter(arguments.values())), rows)
+    return rows
 
 
 @contextmanager
