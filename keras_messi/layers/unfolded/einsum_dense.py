@@ -1,6 +1,7 @@
 """EinsumDense layers: any product of inputs and a kernel that is one of matrices."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -24,9 +25,14 @@ class Equation(NamedTuple):
     @classmethod
     def parse(cls, equation: str) -> Self:
         """From a form such as `"abc,cd->abd"`."""
-        left, outputs = equation.replace(" ", "").replace("...", _ANY).split("->")
-        inputs, kernel = left.split(",")
-        return cls(inputs, kernel, outputs)
+        axes = equation.replace(" ", "").replace("...", _ANY)
+        parts = re.fullmatch(r"([\w.]+),(\w+)->([\w.]+)", axes)
+        if parts is None:
+            raise ValueError(
+                '`equation` must be of the form "inputs,kernel->outputs". Received: '
+                f"equation={equation!r}"
+            )
+        return cls(*parts.groups())
 
     @property
     def summed(self) -> str:

@@ -1,8 +1,9 @@
 """Run a Keras model with layers that are observed, or that others answer for."""
 
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import keras
@@ -80,7 +81,8 @@ def substitute_layers(
     """
     with ExitStack() as stack:
         for layer, new in with_unfolded(new_layers).items():
-            stack.enter_context(attribute_set(layer, "call", new))
+            call = wraps(layer.call)(partial(operator.call, new))
+            stack.enter_context(attribute_set(layer, "call", call))
             if not has_matrix(layer):
                 continue
             matrix = getattr(new, matrix_name(layer))
