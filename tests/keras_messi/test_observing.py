@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_messi import RoundingConfig
+from keras_messi.layers.unfolded.base import layer_in_model
 from keras_messi.methods.registry import compress_layer
 from keras_messi.models.keras.observing import observe_layers, substitute_layers
 from keras_messi.models.keras.surgery import find_layers, replace_layers
@@ -36,13 +37,14 @@ def test_every_layer_that_runs_is_seen_and_the_model_is_unchanged(make):
     model = make()
     # The outputs first: how Python writes the code of a Lambda depends on its use.
     outputs, before = models.outputs_of(model), models.snapshot(model)
-    attributes = {id(place.layer): dict(vars(place.layer)) for place in places(model)}
+    in_model = {place.path: layer_in_model(place.layer) for place in places(model)}
+    attributes = {path: list(vars(layer)) for path, layer in in_model.items()}
     seen = received(model, models.inputs_of(model))
     assert list(seen) == [place.path for place in places(model)]
     models.assert_unchanged(model, before)
     assert np.array_equal(models.outputs_of(model), outputs)
-    for place in places(model):
-        assert list(vars(place.layer)) == list(attributes[id(place.layer)])
+    for path, layer in in_model.items():
+        assert list(vars(layer)) == attributes[path]
 
 
 def places(model):
