@@ -166,7 +166,7 @@ class Swapped(NamedTuple):
         model: The new model.
         refused: Why layers were not swapped, by path.
         folded: What layers before the new ones took over from them.
-        layers: All layers of the new model, by path.
+        layers: All layers of the new model, by their paths in the old one.
         sizes: Parameters and bytes of both models, named as in the report.
         output_change: Squared change of the outputs over their spread, if it is known.
     """
@@ -216,9 +216,18 @@ def swap_layers(
     small, refused = replace_accepted(family, model, new_layers)
     small, folded = family.fold(small)
     _warn_if_not_compiled(model, small)
-    layers = {named.path: named.layer for named in family.find_layers(small)}
+    layers = _layers_by_path(family, model, small)
     change = _output_change(family, model, small, statistics)
     return Swapped(small, refused, folded, layers, _sizes(family, model, small), change)
+
+
+def _layers_by_path(family: Family, model: Any, small: Any) -> dict[str, keras.Layer]:
+    before = [named.path for named in family.find_layers(model)]
+    after = {named.path: named.layer for named in family.find_layers(small)}
+    if set(before) == set(after):
+        return after
+    # Some models give their layers other names when they are made from a config.
+    return dict(zip(before, after.values(), strict=True))
 
 
 def _warn_if_not_compiled(model: Any, small: Any) -> None:
