@@ -1,4 +1,4 @@
-"""Curves of the points that LeNet-300-100 loses, against the rate."""
+"""Curves of the points that a network loses, against the rate."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -35,7 +35,7 @@ def style_of(method: str, num_clusters: int) -> dict[str, Any]:
     match method:
         case "SVD":
             return {"color": "black", "linestyle": "--"}
-        case "ours":
+        case "ours" | "ours, calibrated":
             return {"color": "C3", "linewidth": 2.5}
         case "k-means":
             return {"color": f"C{(0, 1, 2, 4)[num_clusters - 2]}", "linestyle": ":"}
@@ -43,9 +43,16 @@ def style_of(method: str, num_clusters: int) -> dict[str, Any]:
 
 
 def save_curves(
-    results: Results, kinds: list[tuple[str, int]], baseline: float, path: Path
+    results: Results,
+    kinds: list[tuple[str, int]],
+    baseline: float,
+    path: Path,
+    title: str = "LeNet-300-100 on MNIST",
 ) -> None:
-    """Draw the curves of methods with numbers of clusters, mean and spread."""
+    """Draw the curves of methods with numbers of clusters, mean and spread.
+
+    A method goes by its name alone with one cluster, and with 0, which is any number.
+    """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2)
     rates = sorted({trial.rate for trial in results})
@@ -60,7 +67,7 @@ def save_curves(
             [100 * rate for rate in rates],
             [np.mean(points) for points in lost],
             [np.std(points) for points in lost],
-            label=method if k == 1 else f"{method}, k = {k}",
+            label=method if k < 2 else f"{method}, k = {k}",
             marker="o",
             markersize=4,
             **style_of(method, k),
@@ -72,5 +79,5 @@ def save_curves(
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy lost (points)")
     panels[1].legend()
-    figure.suptitle("LeNet-300-100 on MNIST")
+    figure.suptitle(title)
     figure.savefig(path, dpi=130)
