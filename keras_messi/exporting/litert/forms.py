@@ -152,12 +152,14 @@ def _by_unit(
     if np.all(scales >= 0):
         return fully_connected(graph, x, weights, end.bias, end.activation)
     # The operation takes none but positive scales: it computes the negatives.
-    signs = np.where(scales < 0, -1, 1).astype(np.float32)
+    signs = np.where(scales < 0, -1, 1).astype(np.int8)
     # A bias that the converter has put into a product is a constant.
     bias = None if end.bias is None else graph.read(end.bias)
     turned = None if bias is None else graph.constant(bias * signs)
     products = fully_connected(graph, x, weights, turned)
-    return ended(graph, products, End(signs, None, end.activation))
+    stored = graph.integers(signs[np.newaxis], 8, np.ones(1, np.float32))
+    factors = dequantize(graph, stored)
+    return arithmetic(graph, "MUL", products, factors, end.activation)
 
 
 def _by_block(form: Integers, graph: Graph, x: int, end: End) -> int:
