@@ -66,6 +66,13 @@ _FORMS = {
     "4 bits, blocks of 64": _compressed(RoundingConfig(4, block_size=64)),
     "8 bits a number": _compressed(RoundingConfig(8, block_size=None)),
 }
+# A tenth of the numbers of a table.
+_FEW_FACTORS = MessiConfig(rate=0.9, num_clusters=5)
+_AT_90 = {
+    "factors, 90 % removed": _compressed(_FEW_FACTORS),
+    "factors, 90 % removed, int8": _quantized(_FEW_FACTORS, "int8"),
+    "factors, 90 % removed, int4": _quantized(_FEW_FACTORS, "int4"),
+}
 # What Keras makes of the layers, by itself.
 _BY_KERAS = {
     f"Keras {mode}": partial(quantize, mode=mode, filters=".*")
@@ -190,7 +197,10 @@ NETWORKS = {
         trained_lenet, _FORMS | _BY_KERAS, "4 bits a number", _images, _accuracy
     ),
     "text classifier": Network(
-        _classifier, _FEW_FORMS | _BY_KERAS, "factors, int4", _ids(tokens=16)
+        _classifier,
+        _FEW_FORMS | _AT_90 | _BY_KERAS,
+        "factors, int4",
+        _ids(tokens=16),
     ),
     "recommender": Network(
         _recommender,
