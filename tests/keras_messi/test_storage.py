@@ -17,6 +17,7 @@ from keras_messi.layers.storage.few_bits.entropy_coded_factors import (
 )
 from keras_messi.layers.storage.few_bits.rounded import Rounded
 from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
+from keras_messi.layers.storage.lora import Lora
 from keras_messi.layers.storage.transposed import Transposed
 from keras_messi.layers.stored_matrix import StoredMatrix
 from tests.keras_messi.factored import drawn, fill_integers
@@ -36,6 +37,7 @@ STORAGES = [
     (Rounded, {"bits": 3, "block_size": 5, "levels": "normal"}),
     (Rounded, {"bits": 4, "rotation": 2}),
 ]
+WRAPPED = [lambda x: x, Transposed, lambda x: Lora(Transposed(x), 2, 3.0)]
 
 
 class StoredEinsum(StoredMatrix):
@@ -91,6 +93,21 @@ def test_all_reads_agree_with_the_matrix(storage_class, arguments, by_rows, wrap
     for name, (read, inputs, expected) in found.items():
         got = ops.convert_to_numpy(read(ops.convert_to_tensor(inputs), dtype="float32"))
         assert_allclose(got, expected, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(("storage_class", "arguments"), STORAGES, ids=str)
+@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize("wrapped", WRAPPED, ids=["", "transposed", "lora"])
+def test_two_factors_multiply_to_the_matrix(storage_class, arguments, by_rows, wrapped):
+    storage = filled(wrapped(storage_class(**arguments)), by_rows)
+    factors = storage.two_factors("float32")
+    if factors is None:
+        assert not issubclass(storage_class, Factors)
+        return
+    left, right = map(ops.convert_to_numpy, factors)
+    assert left.shape[1] == sum(storage.plain.ranks) + getattr(storage, "lora_rank", 0)
+    matrix = ops.convert_to_numpy(storage.matrix("float32"))
+    assert_allclose(left @ right, matrix, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("storage_class", "arguments"), STORAGES, ids=str)

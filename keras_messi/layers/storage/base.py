@@ -105,6 +105,14 @@ class Storage(ABC):
     def matrix(self, dtype: str) -> Tensor:
         """The matrix A, `(n, d)`."""
 
+    def two_factors(self, dtype: str) -> tuple[Tensor, Tensor] | None:
+        """L, `(n, r)`, and R, `(r, d)`, of which A is the product, if it is stored so.
+
+        With k clusters r is the sum of their ranks. One of the two has zeros where a
+        row or column is in another cluster.
+        """
+        return None
+
     @property
     @abstractmethod
     def num_parameters(self) -> int:

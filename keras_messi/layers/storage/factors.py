@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_messi.layers._backend import split, take_rows, transposed_matmul
+from keras_messi.layers._backend import spans, split, take_rows, transposed_matmul
 from keras_messi.layers._checks import check_choice, check_positive
 from keras_messi.layers.numbers.formats import (
     FORMATS,
@@ -243,6 +243,16 @@ class Factors(Storage):
         if self.routing is None:
             return matrix
         return ops.take(matrix, self._positions, axis=0)
+
+    def two_factors(self, dtype: str) -> tuple[Tensor, Tensor]:
+        rank, blocks = sum(self.ranks), []
+        tables = zip(self._scaled_tables(dtype), spans(self.ranks), strict=True)
+        for table, (start, stop) in tables:
+            blocks.append(ops.pad(table, ((0, 0), (start, rank - stop))))
+        left = ops.concatenate(blocks, axis=0)  # rows sorted by cluster
+        if self.routing is not None:
+            left = ops.take(left, self._positions, axis=0)
+        return left, self._scaled_bases(dtype)
 
     # Routing lists the place of each row among the rows sorted by cluster, so that a
     # look-up finds a few rows without sorting; or the rows cluster by cluster, so that

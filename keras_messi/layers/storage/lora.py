@@ -86,6 +86,16 @@ class Lora(Storage):
     def matrix(self, dtype: str) -> Tensor:
         return self._frozen.matrix(dtype) + self._times_b(self.a, dtype)
 
+    def two_factors(self, dtype: str) -> tuple[Tensor, Tensor] | None:
+        frozen = self._frozen.two_factors(dtype)
+        if frozen is None:
+            return None
+        left, right = frozen
+        return (
+            ops.concatenate([left, ops.cast(self.a, dtype)], axis=1),
+            ops.concatenate([right, self._scaled_b(dtype)], axis=0),
+        )
+
     def _times_b(self, x: Tensor, dtype: str) -> Tensor:
         return ops.matmul(ops.cast(x, dtype), self._scaled_b(dtype))
 

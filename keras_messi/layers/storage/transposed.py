@@ -49,6 +49,13 @@ class Transposed(Storage):
     def matrix(self, dtype: str) -> Tensor:
         return ops.transpose(self._plain.matrix(dtype))
 
+    def two_factors(self, dtype: str) -> tuple[Tensor, Tensor] | None:
+        factors = self._plain.two_factors(dtype)
+        if factors is None:
+            return None
+        left, right = factors
+        return ops.transpose(right), ops.transpose(left)
+
     @property
     def num_parameters(self) -> int:
         return self._plain.num_parameters

@@ -7,16 +7,32 @@ import keras
 
 from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.convolution import CompressedConv
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
+from keras_messi.layers.unfolded.separable_convolution import CompressedSeparableConv
 from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 _KINDS: dict[type, type[UnfoldedLayer]] = {
+    keras.layers.Conv1D: CompressedConv,
+    keras.layers.Conv1DTranspose: CompressedConv,
+    keras.layers.Conv2D: CompressedConv,
+    keras.layers.Conv2DTranspose: CompressedConv,
+    keras.layers.Conv3D: CompressedConv,
+    keras.layers.Conv3DTranspose: CompressedConv,
     keras.layers.EinsumDense: CompressedEinsumDense,
     keras.layers.GRU: CompressedRecurrent,
     keras.layers.LSTM: CompressedRecurrent,
     keras.layers.ReversibleEmbedding: UntiedEmbedding,
+    keras.layers.SeparableConv1D: CompressedSeparableConv,
+    keras.layers.SeparableConv2D: CompressedSeparableConv,
     keras.layers.SimpleRNN: CompressedRecurrent,
+}
+
+# Why kinds of layers have no entry that one could expect to have one.
+_LEFT: dict[type, str] = {
+    keras.layers.DepthwiseConv1D: "its kernel is too small to pay",
+    keras.layers.DepthwiseConv2D: "its kernel is too small to pay",
 }
 
 
@@ -71,6 +87,8 @@ def is_unfoldable(layer: keras.Layer) -> bool:
 def why_not_unfolded(layer: keras.Layer) -> str:
     """What is in the way of unfolding a layer; "" if its kind is not known."""
     kind = _KINDS.get(plain_type(layer))
+    if plain_type(layer) in _LEFT:
+        return _LEFT[plain_type(layer)]
     if kind is None:
         base = next((x for x in _KINDS if isinstance(layer, x)), None)
         return f"a {base.__name__} with code of its own" if base else ""

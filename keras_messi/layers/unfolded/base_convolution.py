@@ -1,0 +1,106 @@
+"""What convolutions have in common that compute with a Dense layer inside them."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_messi.layers.unfolded.base import UnfoldedLayer
+
+Tensor = Any
+
+
+class UnfoldedConvolution(UnfoldedLayer):
+    """A convolution of any kind with one of its kernels in a Dense layer.
+
+    Args:
+        dense: The Dense layer, with linear activation.
+        layer: A layer of Keras that says all else. It holds no weights.
+        **kwargs: What `keras.Layer` takes.
+    """
+
+    def __init__(self, dense: keras.Layer, layer: keras.Layer, **kwargs: Any) -> None:
+        kwargs["activity_regularizer"] = layer.activity_regularizer
+        super().__init__(**kwargs)
+        self.dense = dense
+        self.layer: Any = layer
+        self.activation = self.layer.activation
+        self.input_spec = keras.InputSpec(ndim=self.layer.rank + 2)
+
+    @property
+    def _channel_axis(self) -> int:
+        return -1 if self.layer.data_format == "channels_last" else 1
+
+    def _build_dense(self, input_shape: Sequence[int | None], n: int, d: int) -> None:
+        """Build a Dense layer for an (n, d) kernel, or check that it has one."""
+        if not self.dense.built:
+            self.dense.build((None, n))
+        _, units = self.dense.compute_output_shape((None, n))
+        if self.dense.input_spec.axes != {-1: n} or units != d:
+            raise ValueError(
+                f"`dense` must have a kernel of shape {(n, d)} for inputs of shape "
+                f"{tuple(input_shape)}. Received: dense={self.dense} with units="
+                f"{units}, for inputs {self.dense.input_spec}"
+            )
+        axis = self._channel_axis
+        self.input_spec = keras.InputSpec(
+            ndim=self.layer.rank + 2, axes={axis: input_shape[axis]}
+        )
+
+    def _channels_last(self, x: Tensor) -> Tensor:
+        """Inputs with the channels last."""
+        return ops.moveaxis(x, self._channel_axis, -1)
+
+    def _in_data_format(self, x: Tensor) -> Tensor:
+        """Outputs whose channels are last, as the data format has them."""
+        return ops.moveaxis(x, -1, self._channel_axis)
+
+    def _activated(self, outputs: Tensor) -> Tensor:
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return tuple(self.layer.compute_output_shape(input_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return super().from_config({**config, "layer": layer})
+
+
+def without_weights(layer: Any) -> Any:
+    """A layer of the same config, not built."""
+    return type(layer).from_config(layer.get_config())
+
+
+def dense_of(
+    matrix: np.ndarray, layer: Any, bias: Any, regularizer: Any
+) -> keras.layers.Dense:
+    """A Dense layer of Keras for a layer with another kind of kernel.
+
+    Args:
+        matrix: The kernel of the new layer.
+        layer: The layer, of which the new one has name, dtype policy and what belongs
+            to the bias.
+        bias: The bias, None for none.
+        regularizer: Regularizer of the kernel.
+    """
+    dense = keras.layers.Dense(
+        matrix.shape[1],
+        use_bias=bias is not None,
+        kernel_regularizer=regularizer,
+        bias_regularizer=layer.bias_regularizer,
+        bias_constraint=layer.bias_constraint,
+        name=layer.name,
+        dtype=layer.dtype_policy,
+    )
+    dense.build((None, matrix.shape[0]))
+    dense.kernel.assign(matrix)
+    if bias is not None:
+        dense.bias.assign(bias)
+    return dense

@@ -1,0 +1,252 @@
+"""Convolutions, and transposed ones, whose kernel is that of a Dense layer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_messi.layers.dense import StoredDense
+from keras_messi.layers.unfolded.base_convolution import (
+    Tensor,
+    UnfoldedConvolution,
+    dense_of,
+    without_weights,
+)
+from keras_messi.layers.unfolded.kernels import kernel_and_bias
+from keras_messi.layers.unfolded.windows import best_axis, fold_kernel, unfold_kernel
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_messi")
+class CompressedConv(UnfoldedConvolution):
+    """A convolution, or a transposed one, whose kernel is that of a Dense layer.
+
+    A kernel of shape `(*window, channels, filters)` is unfolded into a matrix with the
+    channels and the first axes of the window in its rows, the filters and the other
+    axes in its columns. Of rank r, such a matrix is two convolutions: one along the
+    first axes, from the channels to r others, and one along the other axes, from these
+    to the filters. With `axis=1`, a window of 3 x 3 becomes one of 3 x 1 and one of
+    1 x 3; with `axis=2`, one of 3 x 3 and one of 1 x 1.
+
+    So it computes if the Dense layer has factors that take fewer products. Of any
+    other, the kernel is multiplied out, and it is one convolution.
+
+    Args:
+        dense: The Dense layer, such as a `MessiDense`, with linear activation. If all
+            axes of the window are in its rows, its bias is that of the convolution.
+            Otherwise it must have none.
+        layer: A layer of Keras that says all else: Conv1D, Conv2D, Conv3D or one of
+            these transposed. It holds no weights.
+        axis: How many axes of the window are in the rows.
+        **kwargs: What `keras.Layer` takes.
+
+    Raises:
+        ValueError: The layer has groups, or not so many axes.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_messi.layers import CompressedConv, MessiDense
+    >>> layer = CompressedConv(
+    ...     MessiDense(3 * 32, num_clusters=1, rank=8, use_bias=False),
+    ...     keras.layers.Conv2D(32, 3, padding="same"),
+    ...     axis=1,
+    ... )
+    >>> layer(keras.ops.ones((2, 10, 10, 16))).shape
+    TensorShape([2, 10, 10, 32])
+
+    Reference:
+        - [Jaderberg et al., 2014](https://arxiv.org/abs/1405.3866), Section 2.1,
+          Scheme 2: along one axis of the window, then along the other.
+        - [Denil et al., 2013](https://arxiv.org/abs/1306.0543): all of the window,
+          then 1 x 1.
+    """
+
+    def __init__(
+        self, dense: keras.Layer, layer: keras.Layer, axis: int, **kwargs: Any
+    ) -> None:
+        super().__init__(dense, layer, **kwargs)
+        if getattr(self.layer, "groups", 1) != 1:
+            raise ValueError(
+                "`layer` must convolve in one group. Received: "
+                f"layer={self.layer} with groups={self.layer.groups}"
+            )
+        if axis not in range(1, self.layer.rank + 1):
+            raise ValueError(
+                "`axis` must be a number of axes of the window, from 1 to "
+                f"{self.layer.rank}. Received: axis={axis}"
+            )
+        self.axis = int(axis)
+        self._is_transposed = isinstance(layer, _TRANSPOSED)
+        self._bias_is_inside = self.axis == self.layer.rank
+        window = self.layer.kernel_size
+        # The axes that are not in the rows, or in the columns, have size 1 there.
+        self._of_rows = window[: self.axis]
+        self._of_columns = window[self.axis :]
+
+    @classmethod
+    def obstacle(cls, layer: Any) -> str | None:
+        if getattr(layer, "groups", 1) > 1:
+            return f"it convolves in {layer.groups} groups"
+        if layer.kernel_constraint is not None:
+            return "a matrix can't keep the constraint of its kernel"
+        return None if all(layer.kernel.shape) else "its kernel has no numbers"
+
+    @classmethod
+    def unfold(cls, layer: Any, axis: int | None = None) -> Self:
+        kernel = ops.convert_to_numpy(layer.kernel)
+        if isinstance(layer, _TRANSPOSED):
+            kernel = np.swapaxes(kernel, -1, -2)
+        axis = best_axis(kernel) if axis is None else axis
+        unfolded = cls(
+            dense_of(
+                unfold_kernel(kernel, axis),
+                layer,
+                layer.bias if axis == layer.rank else None,
+                layer.kernel_regularizer,
+            ),
+            without_weights(layer),
+            axis,
+            name=layer.name,
+            dtype=layer.dtype_policy,
+            trainable=layer.trainable,
+        )
+        unfolded.build(layer.get_build_config()["input_shape"])
+        if unfolded.bias is not None:
+            unfolded.bias.assign(layer.bias)
+        return unfolded
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self._num_channels = input_shape[self._channel_axis]
+        n = math.prod(self._of_rows) * self._num_channels
+        d = math.prod(self._of_columns) * self.layer.filters
+        self._build_dense(input_shape, n, d)
+        self.bias = None
+        if self.layer.use_bias and not self._bias_is_inside:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.layer.filters,),
+                initializer=self.layer.bias_initializer,
+                regularizer=self.layer.bias_regularizer,
+                constraint=self.layer.bias_constraint,
+            )
+        self.built = True
+
+    def call(self, inputs: Tensor) -> Tensor:
+        if self._is_product:
+            outputs = self._in_data_format(self.dense(self.rows("dense", inputs)))
+        else:
+            outputs = self._convolved(inputs)
+        return self._activated(outputs)
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether it is a Dense layer on some of the places."""
+        is_one_place = math.prod(self.layer.kernel_size) == 1
+        return is_one_place and self._bias_is_inside and not self._is_transposed
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        rank, data_format = self.layer.rank, self.layer.data_format
+        kernels, bias = self._kernels_and_bias()
+        for kernel, axes in kernels:
+            x = self._convolve(x, kernel, axes, data_format)
+        bias = bias if self._bias_is_inside else self.bias
+        if bias is None:
+            return x
+        shape = [1] * (rank + 2)
+        shape[self._channel_axis] = -1
+        return x + ops.reshape(bias, shape)
+
+    def _kernels_and_bias(self) -> tuple[list[tuple[Tensor, range]], Tensor | None]:
+        """Kernels, one after another, with the axes that each is along; and a bias."""
+        rank, dtype = self.layer.rank, self.compute_dtype
+        rows = (*self._of_rows, self._num_channels)
+        columns = (*self._of_columns, self.layer.filters)
+        factors = self._factors()
+        if factors is None:
+            n = math.prod(rows)
+            matrix, bias = kernel_and_bias(self.dense, n, dtype)
+            return [(fold_kernel(matrix, rows, columns), range(rank))], bias
+        left, right = factors
+        before, after = (1,) * self.axis, (1,) * (rank - self.axis)
+        r = left.shape[1]
+        return [
+            (fold_kernel(left, rows, (*after, r)), range(self.axis)),
+            (fold_kernel(right, (*before, r), columns), range(self.axis, rank)),
+        ], self.dense.bias
+
+    def _factors(self) -> tuple[Tensor, Tensor] | None:
+        """Two factors of the matrix, if there are and they take fewer products."""
+        if not isinstance(self.dense, StoredDense):
+            return None
+        factors = self.dense.storage.two_factors(self.compute_dtype)
+        if factors is None:
+            return None
+        (n, r), (_, d) = (x.shape for x in factors)
+        return factors if r * (n + d) < n * d else None
+
+    def _convolve(
+        self, x: Tensor, kernel: Tensor, axes: range, data_format: str
+    ) -> Tensor:
+        """Convolve along some axes as the layer does, and with strides 1 along others.
+
+        Args:
+            x: Inputs.
+            kernel: Kernel `(*window, channels, filters)`, with size 1 along the others.
+            axes: The axes.
+            data_format: That of the inputs.
+        """
+        layer = self.layer
+        options = {
+            "strides": self._along(axes, layer.strides, 1),
+            "dilation_rate": self._along(axes, layer.dilation_rate, 1),
+            "data_format": data_format,
+        }
+        if self._is_transposed:
+            if layer.output_padding is not None:
+                padding = self._along(axes, layer.output_padding, 0)
+                options["output_padding"] = padding
+            kernel = ops.swapaxes(kernel, -1, -2)
+            return ops.conv_transpose(x, kernel, padding=layer.padding, **options)
+        if layer.padding != "causal":
+            return ops.conv(x, kernel, padding=layer.padding, **options)
+        before = layer.dilation_rate[0] * (kernel.shape[0] - 1)
+        width = [(0, 0)] * 3
+        width[1 if data_format == "channels_last" else 2] = (before, 0)
+        return ops.conv(ops.pad(x, width), kernel, padding="valid", **options)
+
+    def _along(self, axes: range, values: Sequence[int], other: int) -> tuple[int, ...]:
+        """Values of some axes, and another one for the others."""
+        return tuple(v if i in axes else other for i, v in enumerate(values))
+
+    def rows(self, name: str, inputs: Tensor) -> Tensor:
+        x = self._channels_last(inputs)
+        if not self._is_transposed and math.prod(self._of_rows) == 1:
+            places = [slice(None, None, step) for step in self.layer.strides]
+            return x[(slice(None), *places[: self.axis])]
+        return self._patches(x)
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """What the first convolution multiplies at each place, channels last in it."""
+        num_channels, size = x.shape[-1], math.prod(self._of_rows)
+        ones = (1,) * (self.layer.rank - self.axis)
+        kernel = ops.reshape(
+            ops.eye(size, dtype=x.dtype), (*self._of_rows, *ones, 1, size)
+        )
+        x = ops.moveaxis(x, -1, 1)  # each channel is convolved for itself
+        x = ops.reshape(x, (-1, *x.shape[2:], 1))
+        x = self._convolve(x, kernel, range(self.axis), "channels_last")
+        x = ops.reshape(x, (-1, num_channels, *x.shape[1:]))
+        x = ops.moveaxis(x, 1, -1)  # (batch, ..., size, channels)
+        return ops.reshape(x, (*x.shape[:-2], size * num_channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis}

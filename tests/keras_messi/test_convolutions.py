@@ -1,0 +1,323 @@
+"""Convolutions of all kinds, against those of Keras."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+from numpy.testing import assert_allclose
+
+from keras_messi.layers import CompressedConv, CompressedSeparableConv, MessiDense
+from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
+from keras_messi.layers.unfolded.windows import best_axis, fold_kernel, unfold_kernel
+
+RNG = np.random.default_rng(0)
+# More filters than places along any axis: where there are as many as along the last
+# one, ops.add of TensorFlow adds a bias of channels_first to the wrong axis.
+CHANNELS, FILTERS = 5, 17
+SIZES = (7, 6, 5)
+WINDOW = (3, 2, 2)
+STEPS = [{}, {"strides": 2}, {"dilation_rate": 2}]
+
+
+def cases():
+    """Every kind, padding, step and format."""
+    for rank, cls in enumerate((layers.Conv1D, layers.Conv2D, layers.Conv3D), 1):
+        paddings = ["valid", "same"] + ["causal"] * (rank == 1)
+        yield from itertools.product([cls], paddings, STEPS)
+    for cls in (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose):
+        yield from itertools.product([cls], ["valid", "same"], STEPS)
+    for padding in ("valid", "same"):
+        step = {"strides": 2, "output_padding": 1}
+        yield layers.Conv2DTranspose, padding, step
+    for cls in (layers.SeparableConv1D, layers.SeparableConv2D):
+        yield from itertools.product([cls], ["valid", "same"], STEPS)
+
+
+CASES = [
+    pytest.param(cls, {"padding": padding, **step}, id=f"{cls.__name__}-{padding}-{i}")
+    for i, (cls, padding, step) in enumerate(cases())
+]
+FORMATS = ["channels_last", "channels_first"]
+
+
+def rank_of(cls):
+    return int(cls.__name__.removesuffix("Transpose")[-2])
+
+
+def built(cls, options, channels=CHANNELS, sizes=SIZES, window=WINDOW):
+    """A layer with random weights, biases among them, and inputs for it."""
+    rank = rank_of(cls)
+    layer = cls(options.pop("filters", FILTERS), window[:rank], **options)
+    shape = (2, *sizes[:rank], channels)
+    x = RNG.standard_normal(shape).astype("float32")
+    if layer.data_format == "channels_first":
+        x = np.moveaxis(x, -1, 1)
+    layer.build(x.shape)
+    for weight in layer.trainable_weights:
+        weight.assign(RNG.standard_normal(weight.shape))
+    return layer, x
+
+
+def computed(layer, x):
+    """Outputs of a layer of Keras, if the backend can."""
+    try:
+        return ops.convert_to_numpy(layer(x))
+    except Exception as error:  # backends refuse in classes of their own
+        pytest.skip(f"Keras can't: {error}")
+
+
+def axes_of(layer):
+    return range(1, layer.rank + 1)
+
+
+def unfoldings(layer):
+    """All unfoldings of a layer."""
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        return [CompressedSeparableConv.unfold(layer)]
+    return [CompressedConv.unfold(layer, axis) for axis in axes_of(layer)]
+
+
+def assert_close(got, expected):
+    scale = max(1, np.abs(expected).max())
+    assert_allclose(ops.convert_to_numpy(got), expected, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize(("cls", "options"), CASES)
+def test_an_unfolded_layer_computes_the_same(cls, options, data_format):
+    options = {**options, "data_format": data_format, "activation": "tanh"}
+    layer, x = built(cls, options)
+    expected = computed(layer, x)
+    for unfolded in unfoldings(layer):
+        assert_close(unfolded(x), expected)
+        assert unfolded.compute_output_shape(x.shape) == expected.shape
+        assert unfolded.count_params() == layer.count_params()
+
+
+def with_factors(unfolded, layer, **options):
+    """The same with random factors, and the layer of Keras with their product."""
+    n, d = unfolded.dense.kernel.shape
+    dense = MessiDense(d, rank=1, use_bias=unfolded.dense.use_bias, **options)
+    dense.build((None, n))
+    for weight in dense.trainable_weights:
+        weight.assign(RNG.standard_normal(weight.shape))
+    small = unfolded.with_dense({"dense": dense})
+    window = layer.kernel_size
+    kernel = fold_kernel(
+        dense.kernel,
+        (*window[: small.axis], CHANNELS),
+        (*window[small.axis :], FILTERS),
+    )
+    is_transposed = "Transpose" in type(layer).__name__
+    layer.set_weights(
+        [
+            ops.swapaxes(kernel, -1, -2) if is_transposed else kernel,
+            small.bias if dense.bias is None else dense.bias,
+        ]
+    )
+    return small
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize(
+    ("cls", "options"), [x for x in CASES if "Separable" not in x.id]
+)
+def test_factors_are_two_convolutions(cls, options, data_format, monkeypatch):
+    layer, x = built(cls, {**options, "data_format": data_format})
+    computed(layer, x)
+    for axis in axes_of(layer):
+        small = with_factors(CompressedConv.unfold(layer, axis), layer, num_clusters=2)
+        expected = computed(layer, x)
+        with monkeypatch.context() as patch:
+            patch.delattr(Factors, "matrix")
+            assert_close(small(x), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_clusters": 1},
+        {"num_clusters": 2, "side": "outputs"},
+        {"num_clusters": 3, "cluster_sizes": [1, 6, 8]},
+        {"num_clusters": 1, "lora_rank": 1},
+    ],
+    ids=str,
+)
+def test_all_forms_of_factors_are_multiplied(options):
+    layer, x = built(layers.Conv2D, {"strides": 2, "padding": "same"})
+    small = with_factors(CompressedConv.unfold(layer, 1), layer, **options)
+    assert_close(small(x), computed(layer, x))
+    assert small._factors() is not None
+
+
+def test_factors_that_take_more_products_than_the_matrix_are_multiplied_out():
+    layer, x = built(layers.Conv2D, {})
+    unfolded = CompressedConv.unfold(layer, 2)
+    n, d = unfolded.dense.kernel.shape
+    dense = MessiDense(d, num_clusters=1, rank=d)
+    dense.build((None, n))
+    kernel = ops.convert_to_numpy(unfolded.dense.kernel)
+    dense.load_own_variables(
+        {"coordinates_0": kernel, "bases": np.eye(d), "bias": unfolded.dense.bias}
+    )
+    small = unfolded.with_dense({"dense": dense})
+    assert small._factors() is None
+    assert_close(small(x), computed(layer, x))
+
+
+@pytest.mark.parametrize(("cls", "options"), CASES)
+def test_rows_times_the_unfolding_are_the_outputs(cls, options):
+    """Summed over the axes that are in the columns, with their shifts."""
+    layer, x = built(cls, {**options, "data_format": "channels_last"})
+    expected = computed(layer, x)
+    for unfolded in unfoldings(layer):
+        rows = unfolded.rows("dense", inputs=ops.convert_to_tensor(x))
+        products = ops.convert_to_numpy(unfolded.dense(rows))
+        axis = getattr(unfolded, "axis", layer.rank)
+        if axis < layer.rank:
+            products = summed_over_shifts(products, unfolded)
+        assert_close(products, expected)
+
+
+def summed_over_shifts(products, unfolded):
+    """Outputs of products `(..., window * filters)`, by a kernel of zeros and ones."""
+    window = unfolded.layer.kernel_size
+    columns = (*window[unfolded.axis :], FILTERS)
+    kernel = fold_kernel(
+        np.eye(math.prod(columns), dtype="float32"),
+        (*[1] * unfolded.axis, math.prod(columns)),
+        columns,
+    )
+    axes = range(unfolded.axis, len(window))
+    outputs = unfolded._convolve(products, kernel, axes, "channels_last")
+    return outputs + unfolded.bias
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_rows_are_patches(axis, padding):
+    layer, x = built(layers.Conv2D, {"strides": (2, 1), "padding": padding})
+    unfolded = CompressedConv.unfold(layer, axis)
+    rows = ops.convert_to_numpy(unfolded.rows("dense", ops.convert_to_tensor(x)))
+    height, width = (3, 1) if axis == 1 else (3, 2)
+    if padding == "same":
+        before = {(3, 1): ((1, 1), (0, 0)), (3, 2): ((1, 1), (0, 1))}[height, width]
+        x = np.pad(x, ((0, 0), *before, (0, 0)))
+    for i, j in np.ndindex(rows.shape[1:3]):
+        patch = x[:, 2 * i : 2 * i + height, j : j + width]
+        assert_allclose(rows[:, i, j], patch.reshape(len(x), -1), atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_convolution_is_unfolded(data):
+    draw = data.draw
+    cls = draw(st.sampled_from([layers.Conv2D, layers.Conv2DTranspose]))
+    sizes = st.integers(1, 3)
+    step = draw(st.sampled_from(["strides", "dilation_rate"]))
+    options = {
+        "filters": draw(sizes),
+        "padding": draw(st.sampled_from(["valid", "same"])),
+        "use_bias": draw(st.booleans()),
+        step: (draw(sizes), draw(sizes)) if cls is layers.Conv2D else draw(sizes),
+    }
+    sizes_of_inputs = draw(st.integers(7, 9)), draw(st.integers(7, 9))
+    window = draw(sizes), draw(sizes)
+    layer, x = built(cls, options, draw(sizes), sizes_of_inputs, window)
+    expected = ops.convert_to_numpy(layer(x))
+    for axis in (1, 2):
+        assert_close(CompressedConv.unfold(layer, axis)(x), expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_folding_a_kernel_turns_its_unfolding_back(data):
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=5))
+    kernel = RNG.standard_normal(shape)
+    axis = data.draw(st.integers(1, len(shape) - 2))
+    rows, columns = (*shape[:axis], shape[-2]), (*shape[axis:-2], shape[-1])
+    matrix = unfold_kernel(kernel, axis)
+    assert matrix.shape == (math.prod(rows), math.prod(columns))
+    assert np.array_equal(fold_kernel(matrix, rows, columns), kernel)
+
+
+def test_the_best_axis_has_the_least_error_at_half_of_the_numbers():
+    separable = np.einsum(
+        "icr,jrf->ijcf",
+        RNG.standard_normal((3, 8, 4)),
+        RNG.standard_normal((3, 4, 8)),
+    )
+    usual = np.einsum(
+        "ijcr,rf->ijcf",
+        RNG.standard_normal((5, 5, 8, 3)),
+        RNG.standard_normal((3, 8)),
+    )
+    assert best_axis(separable) == 1
+    assert best_axis(usual) == 2
+    assert best_axis(np.zeros((3, 3, 8, 8))) == 2
+    assert best_axis(RNG.standard_normal((3, 1, 8, 8))) == 2
+    assert best_axis(RNG.standard_normal((5, 8, 8))) == 1
+
+
+def test_a_convolution_of_one_place_is_a_dense_layer():
+    layer, x = built(layers.Conv2D, {"strides": 2}, window=(1, 1))
+    unfolded = unfold(layer)
+    assert unfolded.dense.kernel.shape == (CHANNELS, FILTERS)
+    rows = unfolded.rows("dense", ops.convert_to_tensor(x))
+    assert_allclose(rows, x[:, ::2, ::2])
+    assert_close(unfolded(x), computed(layer, x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (layers.Conv2D(6, 3, groups=2), "it convolves in 2 groups"),
+        (layers.Conv2D(6, 3, kernel_constraint="max_norm"), "constraint"),
+        (layers.SeparableConv2D(6, 3, pointwise_constraint="max_norm"), "constraint"),
+        (layers.DepthwiseConv1D(3), "too small to pay"),
+        (layers.DepthwiseConv2D(3), "too small to pay"),
+        (layers.Conv1D(6, 3, lora_rank=2), "LoRA"),
+        (layers.BatchNormalization(), ""),
+    ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
+)
+def test_what_is_left_says_why(layer, reason):
+    layer = type(layer).from_config(layer.get_config())
+    layer.build((None, 8, 4) if "1D" in type(layer).__name__ else (None, 8, 8, 4))
+    assert unfold(layer) is None
+    assert reason in why_not_unfolded(layer)
+    assert bool(reason) == bool(why_not_unfolded(layer))
+
+
+@pytest.mark.parametrize(
+    ("layer", "axis", "message"),
+    [
+        (layers.Conv2D(6, 3), 0, "`axis` must be"),
+        (layers.Conv2D(6, 3), 3, "`axis` must be"),
+        (layers.Conv2D(6, 3), 1.5, "`axis` must be"),
+        (layers.Conv2D(6, 3, groups=2), 1, "`layer` must convolve in one group"),
+    ],
+)
+def test_arguments_are_checked(layer, axis, message):
+    with pytest.raises(ValueError, match=message):
+        CompressedConv(layers.Dense(6), layer, axis)
+
+
+def test_a_dense_layer_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"`dense` must have a kernel of shape"):
+        CompressedConv(layers.Dense(7), layers.Conv2D(6, 3), 2)(np.ones((1, 4, 4, 5)))
+    dense = layers.Dense(6)
+    dense.build((None, 44))
+    with pytest.raises(ValueError, match=r"`dense` must have a kernel of shape"):
+        CompressedConv(dense, layers.Conv2D(6, 3), 2)(np.ones((1, 4, 4, 5)))
+
+
+def test_inputs_of_other_channels_are_refused():
+    layer, x = built(layers.Conv2D, {})
+    with pytest.raises(ValueError, match="incompatible"):
+        unfold(layer)(x[..., :2])
