@@ -4,14 +4,18 @@ So a converter meets layers that it knows, and nothing but floats; what these ar
 of can be put into the finished file.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 import keras
 import numpy as np
 
-from keras_messi.exporting.forms import Form
+from keras_messi.exporting.forms import Factors, Floats, Form
 from keras_messi.exporting.forms_of_layers import form_of_layer
+from keras_messi.layers.dense import MessiDense
+from keras_messi.layers.unfolded.base import stands_for
+from keras_messi.layers.unfolded.convolution import CompressedConv
+from keras_messi.layers.unfolded.windows import Fold
 from keras_messi.models.adapter import family_of, replace_accepted
 from keras_messi.models.keras.surgery import NamedLayer
 
@@ -23,11 +27,13 @@ class SmallMatrix(NamedTuple):
         path: Path of the layer.
         numbers: The matrix, float32 of shape `(n, d)`, as the float twin holds it.
         form: What it is made of.
+        fold: How it is a kernel, if it is that of a convolution.
     """
 
     path: str
     numbers: np.ndarray
     form: Form
+    fold: Fold | None = None
 
 
 class FloatTwin(NamedTuple):
@@ -56,15 +62,13 @@ def float_twin(model: Any) -> FloatTwin:
     if len(forms) == len(left):
         return FloatTwin(model, [], left)
     new: dict[NamedLayer, keras.Layer] = {}
-    matrices = []
+    matrices: dict[str, Sequence[SmallMatrix]] = {}
     for named, form in forms.items():
         if named.path in left:
             continue
-        matrix = SmallMatrix(named.path, form.matrix(), form)
-        matrices.append(matrix)
-        new[named] = _plain_layer(named.layer, matrix.numbers)
+        new[named], matrices[named.path] = _twin_of(named, form)
     twin, refused = replace_accepted(family, model, new)
-    taken = [matrix for matrix in matrices if matrix.path not in refused]
+    taken = [x for path, own in matrices.items() if path not in refused for x in own]
     return FloatTwin(twin, taken, {**left, **refused})
 
 
@@ -96,6 +100,56 @@ def is_looked_up(layer: keras.Layer) -> bool:
 def _obstacle(layer: keras.Layer) -> str | None:
     dtypes = {layer.compute_dtype, layer.variable_dtype}
     return None if dtypes == {"float32"} else f"it is in {' and '.join(sorted(dtypes))}"
+
+
+def _twin_of(
+    named: NamedLayer, form: Form
+) -> tuple[keras.Layer, Sequence[SmallMatrix]]:
+    """The plain layer for another one, and its matrices."""
+    conv = _convolution(named.layer)
+    if conv is not None and conv.has_two_kernels and _has_one_cluster(form):
+        return _of_factors(named, form, conv)
+    fold = None if conv is None or conv.is_product else conv.folds()[0]
+    matrix = SmallMatrix(named.path, form.matrix(), form, fold)
+    return _plain_layer(named.layer, matrix.numbers), [matrix]
+
+
+def _convolution(layer: keras.Layer) -> CompressedConv | None:
+    """The convolution that a layer is inside of, if it is one."""
+    link = stands_for(layer)
+    unfolded = None if link is None else link.unfolded
+    return unfolded if isinstance(unfolded, CompressedConv) else None
+
+
+def _has_one_cluster(form: Form) -> TypeGuard[Factors]:
+    return isinstance(form, Factors) and len(form.coordinates) == 1
+
+
+def _of_factors(
+    named: NamedLayer, form: Factors, conv: CompressedConv
+) -> tuple[keras.Layer, Sequence[SmallMatrix]]:
+    """A layer with two factors, with which a convolution computes, and these."""
+    layer: Any = named.layer
+    left, right = form.coordinates[0], form.bases
+    before, after = conv.folds(right.shape[0])
+    matrices = [
+        SmallMatrix(f"{named.path}/coordinates", left.matrix(), left, before),
+        SmallMatrix(f"{named.path}/bases", right.matrix(), right, after),
+    ]
+    new = MessiDense(
+        layer.units,
+        num_clusters=1,
+        rank=right.shape[0],
+        use_bias=layer.use_bias,
+        **_as(layer),
+    )
+    new.build((None, left.shape[0]))
+    stored = {"coordinates_0": matrices[0].numbers, "bases": matrices[1].numbers}
+    bias = (
+        {} if layer.bias is None else {"bias": keras.ops.convert_to_numpy(layer.bias)}
+    )
+    new.load_own_variables({**stored, **bias})
+    return new, [x for x in matrices if not isinstance(x.form, Floats)]
 
 
 def _plain_layer(layer: Any, matrix: np.ndarray) -> keras.Layer:

@@ -5,7 +5,7 @@ float32: what an exported float model holds in its place, bit for bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -228,6 +228,27 @@ class Sum:
 
 
 Form = Floats | Integers | Levels | Codes | Factors | Turned | Sum
+
+
+def transposed(form: Form) -> Form:
+    """Form of the transpose of a matrix; of factors and what is turned, in floats."""
+    match form:
+        case Integers(axis=axis, scales=scales, zeros=zeros):
+            return replace(
+                form,
+                integers=form.integers.T,
+                scales=scales.T,
+                axis=1 - axis,
+                zeros=None if zeros is None else zeros.T,
+            )
+        case Levels(axis=axis, scales=scales):
+            return replace(form, codes=form.codes.T, scales=scales.T, axis=1 - axis)
+        case Codes(axis=axis):
+            return replace(form, axis=1 - axis)
+        case Sum(terms=terms):
+            return Sum([transposed(term) for term in terms])
+        case _:
+            return Floats(np.ascontiguousarray(form.matrix().T))
 
 
 def _spread(scales: np.ndarray, form: Integers | Levels) -> np.ndarray:

@@ -16,6 +16,7 @@ from keras_messi.exporting.forms import (
     Levels,
     Sum,
     Turned,
+    transposed,
 )
 from keras_messi.layers.dense import StoredDense
 from keras_messi.layers.embedding import StoredEmbedding
@@ -34,6 +35,7 @@ from keras_messi.layers.storage.few_bits.entropy_coded_factors import (
 from keras_messi.layers.storage.few_bits.rounded import Rounded
 from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
 from keras_messi.layers.storage.lora import Lora
+from keras_messi.layers.storage.transposed import Transposed
 
 # Where the code of our layers is: a subclass may compute something else.
 _OURS = "keras_messi.layers."
@@ -124,6 +126,16 @@ def _(storage: FactorStorage) -> Form:
         None if scales is None else _array(scales)[:, np.newaxis],
     )
     return Factors(_coordinates(storage), bases, storage.assignments)
+
+
+@form_of_storage.register
+def _(storage: Transposed) -> Form:
+    form = form_of_storage(storage.plain)
+    if not isinstance(form, Factors) or len(form.coordinates) > 1:
+        return Floats(_array(storage.matrix("float32")))
+    one_cluster = np.zeros(form.shape[1], np.uint8)
+    left, right = transposed(form.bases), transposed(form.coordinates[0])
+    return Factors([left], right, one_cluster)
 
 
 @singledispatch

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from keras_messi.layers import CompressedConv, CompressedSeparableConv, MessiDense
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
-from keras_messi.layers.unfolded.windows import best_axis, fold_kernel, unfold_kernel
+from keras_messi.layers.unfolded.windows import Fold, best_axis, unfold_kernel
 
 RNG = np.random.default_rng(0)
 # More filters than places along any axis: where there are as many as along the last
@@ -108,11 +108,8 @@ def with_factors(unfolded, layer, **options):
         weight.assign(RNG.standard_normal(weight.shape))
     small = unfolded.with_dense({"dense": dense})
     window = layer.kernel_size
-    kernel = fold_kernel(
-        dense.kernel,
-        (*window[: small.axis], CHANNELS),
-        (*window[small.axis :], FILTERS),
-    )
+    fold = Fold((*window[: small.axis], CHANNELS), (*window[small.axis :], FILTERS))
+    kernel = fold.kernel(dense.kernel)
     is_transposed = "Transpose" in type(layer).__name__
     layer.set_weights(
         [
@@ -152,7 +149,7 @@ def test_all_forms_of_factors_are_multiplied(options):
     layer, x = built(layers.Conv2D, {"strides": 2, "padding": "same"})
     small = with_factors(CompressedConv.unfold(layer, 1), layer, **options)
     assert_close(small(x), computed(layer, x))
-    assert small._factors() is not None
+    assert small.has_two_kernels
 
 
 def test_factors_that_take_more_products_than_the_matrix_are_multiplied_out():
@@ -166,7 +163,7 @@ def test_factors_that_take_more_products_than_the_matrix_are_multiplied_out():
         {"coordinates_0": kernel, "bases": np.eye(d), "bias": unfolded.dense.bias}
     )
     small = unfolded.with_dense({"dense": dense})
-    assert small._factors() is None
+    assert not small.has_two_kernels
     assert_close(small(x), computed(layer, x))
 
 
@@ -188,11 +185,8 @@ def summed_over_shifts(products, unfolded):
     """Outputs of products `(..., window * filters)`, by a kernel of zeros and ones."""
     window = unfolded.layer.kernel_size
     columns = (*window[unfolded.axis :], FILTERS)
-    kernel = fold_kernel(
-        np.eye(math.prod(columns), dtype="float32"),
-        (*[1] * unfolded.axis, math.prod(columns)),
-        columns,
-    )
+    fold = Fold((*[1] * unfolded.axis, math.prod(columns)), columns)
+    kernel = fold.kernel(np.eye(math.prod(columns), dtype="float32"))
     axes = range(unfolded.axis, len(window))
     outputs = unfolded._convolve(products, kernel, axes, "channels_last")
     return outputs + unfolded.bias
@@ -243,7 +237,7 @@ def test_folding_a_kernel_turns_its_unfolding_back(data):
     rows, columns = (*shape[:axis], shape[-2]), (*shape[axis:-2], shape[-1])
     matrix = unfold_kernel(kernel, axis)
     assert matrix.shape == (math.prod(rows), math.prod(columns))
-    assert np.array_equal(fold_kernel(matrix, rows, columns), kernel)
+    assert np.array_equal(Fold(rows, columns).kernel(matrix), kernel)
 
 
 def test_the_best_axis_has_the_least_error_at_half_of_the_numbers():

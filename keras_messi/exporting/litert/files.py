@@ -7,19 +7,33 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_messi.exporting.float_twins import SmallMatrix
-from keras_messi.exporting.litert.forms import End, multiply, multiply_transposed
+from keras_messi.exporting.kernels import Layout, factors_of_rows, find_kernel
+from keras_messi.exporting.litert.forms import (
+    End,
+    matrix,
+    multiply,
+    multiply_transposed,
+)
 from keras_messi.exporting.litert.graph import File, Graph, Operation
 from keras_messi.exporting.litert.lookups.one_table import in_one_table
 from keras_messi.exporting.litert.lookups.rows import rows
 from keras_messi.exporting.litert.operations import (
+    arithmetic,
     dequantize,
     flat,
     fully_connected,
+    permute,
+    reshape,
     rows_as,
 )
 
-# Share of the largest weight of a unit that two floats of one number may differ by.
-_ROUNDING = 1e-6
+# The order of the axes of kernels.
+_LAYOUTS = {
+    "CONV_2D": Layout("O*I"),
+    "TRANSPOSE_CONV": Layout("O*I"),
+    "CONV_3D": Layout("*IO"),
+    "CONV_3D_TRANSPOSE": Layout("*OI"),
+}
 
 
 class _Found(NamedTuple):
@@ -91,7 +105,7 @@ class _Editor:
 
     def edit(self, graphs: Sequence[Graph]) -> None:
         """Replace those of all graphs; which tables give logits is then known."""
-        for write in (self._dense, self._looked_up):
+        for write in (self._dense, self._looked_up, self._convolved):
             for graph in graphs:
                 graph.rewrite(partial(write, graph))
 
@@ -122,6 +136,30 @@ class _Editor:
             form = in_one_table(form)
         return rows_as(graph, rows(form, graph, flat(graph, ids)), ids)
 
+    def _convolved(self, graph: Graph, operation: Operation) -> None:
+        """Let a convolution read a kernel that is computed when the file is loaded."""
+        layout = _LAYOUTS.get(operation.name)
+        if layout is None:
+            return
+        constant = graph.read(operation.inputs[1])
+        if constant is None:
+            return
+        found = find_kernel(constant, self.matrices, layout)
+        if found is None:
+            return
+        self.seen.add(found.matrix.path)
+
+        def compute(load: Graph) -> int:
+            kernel = matrix(found.matrix.form, load)
+            kernel = reshape(load, kernel, found.sizes, "float32")
+            kernel = permute(load, kernel, found.permutation)
+            if np.any(found.factors != 1):
+                factors = load.constant(found.factors)
+                kernel = arithmetic(load, "MUL", kernel, factors)
+            return reshape(load, kernel, constant.shape, "float32")
+
+        operation.read(1, graph.loaded(operation.output, compute))
+
     def _find(self, graph: Graph, tensor: int, by_unit: bool) -> _Found | None:
         """The matrix that a constant holds; a constant by unit may be transposed."""
         constant = graph.read(tensor)
@@ -148,21 +186,6 @@ def _factors(
     if constant.shape != numbers.shape:
         return None
     first = int(np.argmax(np.any(numbers != 0, axis=1)))
-    if (
-        _factors_of_rows(constant[first : first + 1], numbers[first : first + 1])
-        is None
-    ):
+    if factors_of_rows(constant[first : first + 1], numbers[first : first + 1]) is None:
         return None
-    return _factors_of_rows(constant, numbers)
-
-
-def _factors_of_rows(constant: np.ndarray, numbers: np.ndarray) -> np.ndarray | None:
-    if np.array_equal(constant, numbers):
-        return np.ones(len(numbers), np.float32)
-    squares = np.sum(numbers.astype(np.float64) ** 2, axis=1)
-    products = np.sum(constant.astype(np.float64) * numbers, axis=1)
-    factors = np.where(squares > 0, products / np.where(squares > 0, squares, 1), 1)
-    near = _ROUNDING * np.max(np.abs(constant), axis=1, keepdims=True)
-    if np.any(np.abs(constant - factors[:, np.newaxis] * numbers) > near):
-        return None
-    return factors.astype(np.float32)
+    return factors_of_rows(constant, numbers)

@@ -5,7 +5,6 @@ rounds their inputs to 8 bits a number. What it has no fast operation for is mad
 floats, once, when the file is loaded. Rows are looked up as they are stored.
 """
 
-from dataclasses import replace
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from keras_messi.exporting.forms import (
     Levels,
     Sum,
     Turned,
+    transposed,
 )
 from keras_messi.exporting.litert.graph import Graph
 from keras_messi.exporting.litert.lookups.factors import (
@@ -75,20 +75,27 @@ def multiply(form: Form, graph: Graph, x: int, end: End = PLAIN) -> int:
 
     By default the matrix is made floats when the file is loaded.
     """
-    if isinstance(form, Codes | Levels) and form.axis == 0:
-        lines = _by_line(form)
-        weights = graph.loaded(form, lambda load: all_rows(lines, load))
-    else:
-        weights = graph.loaded(form, lambda load: transpose(load, all_rows(form, load)))
+    weights = graph.loaded(form, lambda load: _columns(form, load))
     return _connected(graph, x, weights, end)
 
 
-def _by_line(form: Codes | Levels) -> Form:
-    """The transpose of a matrix whose columns are cut into blocks: its rows are."""
-    if isinstance(form, Codes):
-        return replace(form, axis=1)
-    codes, scales = form.codes.T, form.scales.T
-    return replace(form, codes=codes, scales=scales, axis=1)
+def _columns(form: Form, load: Graph) -> int:
+    """The transpose of the matrix in floats, `(d, n)`."""
+    if _is_cut_along_columns(form):
+        return all_rows(transposed(form), load)
+    return transpose(load, all_rows(form, load))
+
+
+def matrix(form: Form, load: Graph) -> int:
+    """The matrix in floats, `(n, d)`, to be computed when the file is loaded."""
+    if _is_cut_along_columns(form):
+        return transpose(load, all_rows(transposed(form), load))
+    return all_rows(form, load)
+
+
+def _is_cut_along_columns(form: Form) -> bool:
+    """Whether blocks are stretches of columns, so that rows can't be read by one."""
+    return isinstance(form, Codes | Integers | Levels) and form.axis == 0
 
 
 def _connected(graph: Graph, x: int, weights: int, end: End) -> int:

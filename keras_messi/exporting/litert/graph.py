@@ -198,6 +198,12 @@ class Operation:
         self.inputs: list[Any] = [None if i < 0 else int(i) for i in operator.inputs]
         self.output: Any = next(map(int, operator.outputs), None)
         self.options = operator.builtinOptions
+        self._operator = operator
+
+    def read(self, index: int, tensor: int) -> None:
+        """Let it read another tensor in the place of one of its inputs."""
+        self.inputs[index] = tensor
+        self._operator.inputs = [-1 if x is None else x for x in self.inputs]
 
 
 class Graph:

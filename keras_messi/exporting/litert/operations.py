@@ -112,6 +112,16 @@ def transpose(graph: Graph, x: int, dtype: str = "float32") -> int:
     return result
 
 
+def permute(graph: Graph, x: int, axes: Sequence[int]) -> int:
+    """A tensor of floats with its axes in another order."""
+    shape = graph.shape(x)
+    order = graph.constant(np.array(axes, np.int32))
+    (result,) = graph.apply(
+        "TRANSPOSE", [x, order], ("float32", tuple(shape[axis] for axis in axes))
+    )
+    return result
+
+
 def rows_as(graph: Graph, rows: int, ids: int) -> int:
     """Rows `(tokens, d)` in the shape of the ids: `(..., d)`."""
     shape, width = graph.shape(ids), graph.shape(rows)[1]

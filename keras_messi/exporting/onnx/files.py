@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from keras_messi.exporting.float_twins import SmallMatrix
 from keras_messi.exporting.forms import Form
+from keras_messi.exporting.kernels import FoundKernel, Layout, find_kernel
 from keras_messi.exporting.onnx.graph import Graph
 from keras_messi.exporting.onnx.lookups import looked_up
 from keras_messi.exporting.onnx.numbers import decoded
@@ -19,6 +20,8 @@ from keras_messi.exporting.onnx.products import Multiply, times, times_transpose
 
 _WORTH_SHARING = 2**16  # bytes of a constant
 _LEAST_OPSET = 13  # of which sizes of parts and axes of sums are inputs
+# The order of the axes of kernels.
+_LAYOUTS = {"Conv": Layout("OI*"), "ConvTranspose": Layout("IO*")}
 _Values = tuple[tuple[int, ...], bytes]  # shape, and a digest
 
 
@@ -32,7 +35,7 @@ class _Place(NamedTuple):
 
 def put_forms(
     path: Path,
-    matrices: Iterable[SmallMatrix],
+    matrices: Sequence[SmallMatrix],
     multiply: Multiply,
     most_decoded: float,
 ) -> set[str]:
@@ -54,10 +57,10 @@ def put_forms(
         they are there.
     """
     model = onnx.load(path)
-    known = _known(matrices)
-    places = _find(model.graph, known)
+    places = _find(model.graph, _known(matrices))
+    kernels = _find_kernels(model.graph, matrices)
     graph = Graph(model)
-    if places and graph.opset < _LEAST_OPSET:
+    if (places or kernels) and graph.opset < _LEAST_OPSET:
         raise ValueError(
             f"`opset_version` must be at least {_LEAST_OPSET} for a compressed model. "
             f"Received: opset_version={graph.opset}"
@@ -72,15 +75,19 @@ def put_forms(
             matrix = decoded(place.form, graph)
             matrix = graph.transposed(matrix) if place.is_transposed else matrix
             graph.define(name, matrix)
+    for name, (shape, kernel) in kernels.items():
+        graph.define(name, _decoded_kernel(kernel, shape, graph))
     graph.finish()
     onnx.save(model, path)
-    return {x.path for x in known.values()} - {x.path for x in places.values()}
+    found = {x.path for x in places.values()}
+    found |= {kernel.matrix.path for _, kernel in kernels.values()}
+    return {x.path for x in matrices} - found
 
 
 def _known(matrices: Iterable[SmallMatrix]) -> dict[_Values, _Place]:
     """The matrices, and how they are transposed, by their values."""
     known = {}
-    for path, numbers, form in matrices:
+    for path, numbers, form, _ in matrices:
         known[_values(numbers.T)] = _Place(path, form, True)
         known[_values(numbers)] = _Place(path, form, False)
     return known
@@ -94,6 +101,33 @@ def _find(graph: onnx.GraphProto, known: dict[_Values, _Place]) -> dict[str, _Pl
         if place is not None:
             places[name] = place
     return places
+
+
+def _find_kernels(
+    graph: onnx.GraphProto, matrices: Sequence[SmallMatrix]
+) -> dict[str, tuple[tuple[int, ...], FoundKernel]]:
+    """The kernels of convolutions that are one of the matrices, with their shapes."""
+    constants = {x.name: x for x in graph.initializer}
+    found = {}
+    for node in graph.node:
+        layout = _LAYOUTS.get(node.op_type)
+        if layout is None or node.input[1] not in constants:
+            continue
+        constant = numpy_helper.to_array(constants[node.input[1]])
+        kernel = find_kernel(constant, matrices, layout)
+        if kernel is not None:
+            found[node.input[1]] = constant.shape, kernel
+    return found
+
+
+def _decoded_kernel(kernel: FoundKernel, shape: Sequence[int], graph: Graph) -> str:
+    """A kernel in floats, a constant: a runtime computes it when it loads the file."""
+    x = decoded(kernel.matrix.form, graph)
+    x = graph.op("Reshape", x, graph.constant(kernel.sizes, np.int64))
+    x = graph.op("Transpose", x, perm=kernel.permutation)
+    if np.any(kernel.factors != 1):
+        x = graph.op("Mul", x, graph.constant(kernel.factors))
+    return graph.op("Reshape", x, graph.constant(shape, np.int64))
 
 
 def _matrices(graph: onnx.GraphProto) -> Iterator[tuple[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from keras_messi.layers.unfolded.base_convolution import (
     without_weights,
 )
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
-from keras_messi.layers.unfolded.windows import best_axis, fold_kernel, unfold_kernel
+from keras_messi.layers.unfolded.windows import Fold, best_axis, unfold_kernel
 
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -85,7 +85,7 @@ class CompressedConv(UnfoldedConvolution):
                 f"{self.layer.rank}. Received: axis={axis}"
             )
         self.axis = int(axis)
-        self._is_transposed = isinstance(layer, _TRANSPOSED)
+        self.is_transposed = isinstance(layer, _TRANSPOSED)
         self._bias_is_inside = self.axis == self.layer.rank
         window = self.layer.kernel_size
         # The axes that are not in the rows, or in the columns, have size 1 there.
@@ -141,17 +141,17 @@ class CompressedConv(UnfoldedConvolution):
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:
-        if self._is_product:
+        if self.is_product:
             outputs = self._in_data_format(self.dense(self.rows("dense", inputs)))
         else:
             outputs = self._convolved(inputs)
         return self._activated(outputs)
 
     @property
-    def _is_product(self) -> bool:
+    def is_product(self) -> bool:
         """Whether it is a Dense layer on some of the places."""
         is_one_place = math.prod(self.layer.kernel_size) == 1
-        return is_one_place and self._bias_is_inside and not self._is_transposed
+        return is_one_place and self._bias_is_inside and not self.is_transposed
 
     def _convolved(self, x: Tensor) -> Tensor:
         rank, data_format = self.layer.rank, self.layer.data_format
@@ -168,20 +168,30 @@ class CompressedConv(UnfoldedConvolution):
     def _kernels_and_bias(self) -> tuple[list[tuple[Tensor, range]], Tensor | None]:
         """Kernels, one after another, with the axes that each is along; and a bias."""
         rank, dtype = self.layer.rank, self.compute_dtype
-        rows = (*self._of_rows, self._num_channels)
-        columns = (*self._of_columns, self.layer.filters)
         factors = self._factors()
         if factors is None:
-            n = math.prod(rows)
+            (fold,) = self.folds()
+            n = math.prod(fold.rows)
             matrix, bias = kernel_and_bias(self.dense, n, dtype)
-            return [(fold_kernel(matrix, rows, columns), range(rank))], bias
-        left, right = factors
-        before, after = (1,) * self.axis, (1,) * (rank - self.axis)
-        r = left.shape[1]
-        return [
-            (fold_kernel(left, rows, (*after, r)), range(self.axis)),
-            (fold_kernel(right, (*before, r), columns), range(self.axis, rank)),
-        ], self.dense.bias
+            return [(fold.kernel(matrix), range(rank))], bias
+        along = range(self.axis), range(self.axis, rank)
+        folds = self.folds(factors[0].shape[1])
+        kernels = [fold.kernel(x) for fold, x in zip(folds, factors, strict=True)]
+        return list(zip(kernels, along, strict=True)), self.dense.bias
+
+    def folds(self, r: int | None = None) -> list[Fold]:
+        """How the matrix is a kernel, or factors of it of rank r are two kernels."""
+        rows = (*self._of_rows, self._num_channels)
+        columns = (*self._of_columns, self.layer.filters)
+        if r is None:
+            return [Fold(rows, columns)]
+        before, after = (1,) * self.axis, (1,) * (self.layer.rank - self.axis)
+        return [Fold(rows, (*after, r)), Fold((*before, r), columns)]
+
+    @property
+    def has_two_kernels(self) -> bool:
+        """Whether it computes with factors."""
+        return not self.is_product and self._factors() is not None
 
     def _factors(self) -> tuple[Tensor, Tensor] | None:
         """Two factors of the matrix, if there are and they take fewer products."""
@@ -210,7 +220,7 @@ class CompressedConv(UnfoldedConvolution):
             "dilation_rate": self._along(axes, layer.dilation_rate, 1),
             "data_format": data_format,
         }
-        if self._is_transposed:
+        if self.is_transposed:
             if layer.output_padding is not None:
                 padding = self._along(axes, layer.output_padding, 0)
                 options["output_padding"] = padding
@@ -229,7 +239,7 @@ class CompressedConv(UnfoldedConvolution):
 
     def rows(self, name: str, inputs: Tensor) -> Tensor:
         x = self._channels_last(inputs)
-        if not self._is_transposed and math.prod(self._of_rows) == 1:
+        if not self.is_transposed and math.prod(self._of_rows) == 1:
             places = [slice(None, None, step) for step in self.layer.strides]
             return x[(slice(None), *places[: self.axis])]
         return self._patches(x)

@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -27,19 +26,26 @@ def unfold_kernel(kernel: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(kernel, -2, axis).reshape(rows, -1)
 
 
-def fold_kernel(matrix: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """The kernel of a convolution whose unfolding a matrix is.
+class Fold(NamedTuple):
+    """How a matrix is the kernel of a convolution.
 
-    Args:
-        matrix: Tensor of shape `(prod(rows), prod(columns))`.
-        rows: Sizes of the first axes of the window, then the channels.
+    Attributes:
+        rows: Sizes of the first axes of the window, then the channels: the rows of the
+            matrix.
         columns: Sizes of the other axes of the window, then the filters.
-
-    Returns:
-        Tensor of shape `(*rows[:-1], *columns[:-1], rows[-1], columns[-1])`.
     """
-    kernel = ops.reshape(matrix, (*rows, *columns))
-    return ops.moveaxis(kernel, len(rows) - 1, -2)
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def kernel(self, matrix: Tensor) -> Tensor:
+        """The kernel `(*window, channels, filters)` of which a matrix is the unfolding.
+
+        Args:
+            matrix: Tensor of shape `(prod(rows), prod(columns))`.
+        """
+        kernel = ops.reshape(matrix, (*self.rows, *self.columns))
+        return ops.moveaxis(kernel, len(self.rows) - 1, -2)
 
 
 # The best axis of a kernel by its digest, as a model is asked for its layers often,

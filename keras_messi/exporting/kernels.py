@@ -1,0 +1,87 @@
+"""Kernels of convolutions in a file: matrices whose axes are in another order there."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_messi.exporting.float_twins import SmallMatrix
+
+# Share of the largest weight of a filter that two floats of one number may differ by.
+_ROUNDING = 1e-6
+
+
+class Layout(NamedTuple):
+    """The order of the axes of a kernel in a format.
+
+    Attributes:
+        axes: "O" for filters, "I" for channels, and "*" for all axes of the window.
+    """
+
+    axes: str
+
+    def permutation(self, num_rows: int, num_columns: int) -> list[int]:
+        """The axes of a folded matrix in this order.
+
+        Args:
+            num_rows: Axes in the rows: some of the window, then the channels.
+            num_columns: Axes in the columns: those left, then the filters.
+        """
+        channels, filters = num_rows - 1, num_rows + num_columns - 1
+        window = [i for i in range(filters) if i != channels]
+        found = {"O": [filters], "I": [channels], "*": window}
+        return [axis for name in self.axes for axis in found[name]]
+
+
+class FoundKernel(NamedTuple):
+    """A matrix that a constant of a file is the kernel of.
+
+    Attributes:
+        matrix: The matrix.
+        sizes: Sizes of the axes that the rows and columns of the matrix are cut into.
+        permutation: The order that these have in the constant, but for axes of size 1.
+        factors: What the converter multiplied the kernel by, float32 of a shape that
+            broadcasts to that of the axes in their new order.
+    """
+
+    matrix: SmallMatrix
+    sizes: tuple[int, ...]
+    permutation: list[int]
+    factors: np.ndarray
+
+
+def find_kernel(
+    constant: np.ndarray, matrices: Iterable[SmallMatrix], layout: Layout
+) -> FoundKernel | None:
+    """The matrix that a constant is the kernel of, up to a factor for each filter."""
+    for matrix in matrices:
+        if matrix.fold is None or matrix.numbers.size != constant.size:
+            continue
+        rows, columns = matrix.fold
+        sizes, order = (*rows, *columns), layout.permutation(len(rows), len(columns))
+        kernel = matrix.numbers.reshape(sizes).transpose(order)
+        if np.squeeze(kernel).shape != np.squeeze(constant).shape:
+            continue
+        axis = order.index(len(sizes) - 1)
+        lines = [
+            np.moveaxis(x.reshape(kernel.shape), axis, 0).reshape(columns[-1], -1)
+            for x in (constant, kernel)
+        ]
+        factors = factors_of_rows(*lines)
+        if factors is not None:
+            shape = [-1 if i == axis else 1 for i in range(len(order))]
+            return FoundKernel(matrix, sizes, order, factors.reshape(shape))
+    return None
+
+
+def factors_of_rows(constant: np.ndarray, numbers: np.ndarray) -> np.ndarray | None:
+    """What rows were multiplied by, float32 `(rows,)`; None if it is something else."""
+    if np.array_equal(constant, numbers):
+        return np.ones(len(numbers), np.float32)
+    squares = np.sum(numbers.astype(np.float64) ** 2, axis=1)
+    products = np.sum(constant.astype(np.float64) * numbers, axis=1)
+    factors = np.where(squares > 0, products / np.where(squares > 0, squares, 1), 1)
+    near = _ROUNDING * np.max(np.abs(constant), axis=1, keepdims=True)
+    if np.any(np.abs(constant - factors[:, np.newaxis] * numbers) > near):
+        return None
+    return factors.astype(np.float32)
