@@ -101,7 +101,7 @@ class Row(NamedTuple):
 
 
 def decomposed(layer: keras.layers.Conv2D) -> keras.Layer:
-    """A copy of half the numbers by the SVD of (height x width x channels) x filters."""
+    """A copy of half the numbers by the SVD of all of the window x filters."""
     kernel, bias = layer.get_weights()
     matrix = kernel.reshape(-1, kernel.shape[-1])
     n, d = matrix.shape
