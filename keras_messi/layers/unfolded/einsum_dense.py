@@ -192,6 +192,7 @@ class CompressedEinsumDense(UnfoldedLayer):
     def call(self, inputs: Any) -> Any:
         letters = self._letters(len(inputs.shape))
         x = self.dense(self.rows("dense", inputs))  # (free axes, units)
+        x = ops.cast(x, self.compute_dtype)
         sizes = dict(zip(letters.kernel, self.kernel_shape, strict=True))
         kept = tuple(sizes[axis] for axis in letters.kept)
         x = ops.reshape(x, (*ops.shape(x)[:-1], *kept))

@@ -41,7 +41,7 @@ class CompressedRecurrent(UnfoldedLayer):
     Args:
         kernel: Dense layer that multiplies the inputs, with linear activation.
         recurrent_kernel: Dense layer that multiplies the states.
-        layer: An LSTM, GRU or SimpleRNN that says all else. It holds no weights.
+        layer: An LSTM, GRU or SimpleRNN that says all else, by its config.
         **kwargs: What `keras.Layer` takes.
 
     Example:
@@ -68,7 +68,7 @@ class CompressedRecurrent(UnfoldedLayer):
     ) -> None:
         super().__init__(**kwargs)
         self.kernel, self.recurrent_kernel = kernel, recurrent_kernel
-        self.layer: Any = layer
+        self.layer: Any = _twin(layer, dtype=self.dtype_policy)
         self.supports_masking = True
 
     @classmethod
@@ -84,7 +84,7 @@ class CompressedRecurrent(UnfoldedLayer):
         unfolded = cls(
             _dense(layer, "kernel", biases[0]),
             _dense(layer, "recurrent_kernel", biases[1]),
-            _twin(layer),
+            layer,
             name=layer.name,
             dtype=layer.dtype_policy,
             trainable=layer.trainable,
