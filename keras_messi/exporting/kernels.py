@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_messi.exporting.float_twins import SmallMatrix
+from keras_messi.layers.unfolded.windows import Fold
 
 # Share of the largest weight of a filter that two floats of one number may differ by.
 _ROUNDING = 1e-6
@@ -20,17 +21,11 @@ class Layout(NamedTuple):
 
     axes: str
 
-    def permutation(self, num_rows: int, num_columns: int) -> list[int]:
-        """The axes of a folded matrix in this order.
-
-        Args:
-            num_rows: Axes in the rows: some of the window, then the channels.
-            num_columns: Axes in the columns: those left, then the filters.
-        """
-        channels, filters = num_rows - 1, num_rows + num_columns - 1
-        window = [i for i in range(filters) if i != channels]
-        found = {"O": [filters], "I": [channels], "*": window}
-        return [axis for name in self.axes for axis in found[name]]
+    def permutation(self, fold: Fold) -> list[int]:
+        """Places of the axes, in this order, among those of a folded matrix."""
+        rank = len(fold.window)
+        known = {"O": [rank + 1], "I": [rank], "*": list(range(rank))}
+        return [fold.axes.index(axis) for name in self.axes for axis in known[name]]
 
 
 class FoundKernel(NamedTuple):
@@ -57,14 +52,13 @@ def find_kernel(
     for matrix in matrices:
         if matrix.fold is None or matrix.numbers.size != constant.size:
             continue
-        rows, columns = matrix.fold
-        sizes, order = (*rows, *columns), layout.permutation(len(rows), len(columns))
+        sizes, order = matrix.fold.sizes, layout.permutation(matrix.fold)
         kernel = matrix.numbers.reshape(sizes).transpose(order)
         if np.squeeze(kernel).shape != np.squeeze(constant).shape:
             continue
         axis = order.index(len(sizes) - 1)
         lines = [
-            np.moveaxis(x.reshape(kernel.shape), axis, 0).reshape(columns[-1], -1)
+            np.moveaxis(x.reshape(kernel.shape), axis, 0).reshape(sizes[-1], -1)
             for x in (constant, kernel)
         ]
         factors = factors_of_rows(*lines)

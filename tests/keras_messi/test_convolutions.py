@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from keras_messi.layers import CompressedConv, CompressedSeparableConv, MessiDense
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
-from keras_messi.layers.unfolded.windows import Fold, best_axis, unfold_kernel
+from keras_messi.layers.unfolded.windows import Fold, best_row_axes
 
 RNG = np.random.default_rng(0)
 # More filters than places along any axis: where there are as many as along the last
@@ -72,14 +72,16 @@ def computed(layer, x):
 
 
 def axes_of(layer):
-    return range(1, layer.rank + 1)
+    """All axes, and some, for the rows."""
+    axes = tuple(range(layer.rank))
+    return [axes, *(x for n in axes[1:] for x in itertools.combinations(axes, n))]
 
 
 def unfoldings(layer):
     """All unfoldings of a layer."""
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
         return [CompressedSeparableConv.unfold(layer)]
-    return [CompressedConv.unfold(layer, axis) for axis in axes_of(layer)]
+    return [CompressedConv.unfold(layer, axes) for axes in axes_of(layer)]
 
 
 def assert_close(got, expected):
@@ -107,9 +109,9 @@ def with_factors(unfolded, layer, **options):
     for weight in dense.trainable_weights:
         weight.assign(RNG.standard_normal(weight.shape))
     small = unfolded.with_dense({"dense": dense})
-    window = layer.kernel_size
-    fold = Fold((*window[: small.axis], CHANNELS), (*window[small.axis :], FILTERS))
-    kernel = fold.kernel(dense.kernel)
+    kernel = Fold(layer.kernel_size, CHANNELS, FILTERS, small.row_axes).kernel(
+        dense.kernel
+    )
     is_transposed = "Transpose" in type(layer).__name__
     layer.set_weights(
         [
@@ -127,8 +129,8 @@ def with_factors(unfolded, layer, **options):
 def test_factors_are_two_convolutions(cls, options, data_format, monkeypatch):
     layer, x = built(cls, {**options, "data_format": data_format})
     computed(layer, x)
-    for axis in axes_of(layer):
-        small = with_factors(CompressedConv.unfold(layer, axis), layer, num_clusters=2)
+    for axes in axes_of(layer):
+        small = with_factors(CompressedConv.unfold(layer, axes), layer, num_clusters=2)
         expected = computed(layer, x)
         with monkeypatch.context() as patch:
             patch.delattr(Factors, "matrix")
@@ -147,14 +149,14 @@ def test_factors_are_two_convolutions(cls, options, data_format, monkeypatch):
 )
 def test_all_forms_of_factors_are_multiplied(options):
     layer, x = built(layers.Conv2D, {"strides": 2, "padding": "same"})
-    small = with_factors(CompressedConv.unfold(layer, 1), layer, **options)
+    small = with_factors(CompressedConv.unfold(layer, [0]), layer, **options)
     assert_close(small(x), computed(layer, x))
     assert small.has_two_kernels
 
 
 def test_factors_that_take_more_products_than_the_matrix_are_multiplied_out():
     layer, x = built(layers.Conv2D, {})
-    unfolded = CompressedConv.unfold(layer, 2)
+    unfolded = CompressedConv.unfold(layer, [0, 1])
     n, d = unfolded.dense.kernel.shape
     dense = MessiDense(d, num_clusters=1, rank=d)
     dense.build((None, n))
@@ -175,35 +177,34 @@ def test_rows_times_the_unfolding_are_the_outputs(cls, options):
     for unfolded in unfoldings(layer):
         rows = unfolded.rows("dense", inputs=ops.convert_to_tensor(x))
         products = ops.convert_to_numpy(unfolded.dense(rows))
-        axis = getattr(unfolded, "axis", layer.rank)
-        if axis < layer.rank:
+        if len(getattr(unfolded, "row_axes", "123")) < layer.rank:
             products = summed_over_shifts(products, unfolded)
         assert_close(products, expected)
 
 
 def summed_over_shifts(products, unfolded):
     """Outputs of products `(..., window * filters)`, by a kernel of zeros and ones."""
-    window = unfolded.layer.kernel_size
-    columns = (*window[unfolded.axis :], FILTERS)
-    fold = Fold((*[1] * unfolded.axis, math.prod(columns)), columns)
-    kernel = fold.kernel(np.eye(math.prod(columns), dtype="float32"))
-    axes = range(unfolded.axis, len(window))
+    width = products.shape[-1]
+    _, fold = unfolded.folds(width)
+    kernel = fold.kernel(np.eye(width, dtype="float32"))
+    axes = [i for i in range(len(fold.window)) if i not in fold.row_axes]
     outputs = unfolded._convolve(products, kernel, axes, "channels_last")
     return outputs + unfolded.bias
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize("axis", [1, 2])
-def test_rows_are_patches(axis, padding):
+@pytest.mark.parametrize(
+    ("row_axes", "height", "width"), [([0, 1], 3, 2), ([0], 3, 1), ([1], 1, 2)]
+)
+def test_rows_are_patches(row_axes, height, width, padding):
     layer, x = built(layers.Conv2D, {"strides": (2, 1), "padding": padding})
-    unfolded = CompressedConv.unfold(layer, axis)
+    unfolded = CompressedConv.unfold(layer, row_axes)
     rows = ops.convert_to_numpy(unfolded.rows("dense", ops.convert_to_tensor(x)))
-    height, width = (3, 1) if axis == 1 else (3, 2)
+    step = 2 if height == 3 else 1
     if padding == "same":
-        before = {(3, 1): ((1, 1), (0, 0)), (3, 2): ((1, 1), (0, 1))}[height, width]
-        x = np.pad(x, ((0, 0), *before, (0, 0)))
+        x = np.pad(x, ((0, 0), (height // 2, height // 2), (0, width - 1), (0, 0)))
     for i, j in np.ndindex(rows.shape[1:3]):
-        patch = x[:, 2 * i : 2 * i + height, j : j + width]
+        patch = x[:, step * i : step * i + height, j : j + width]
         assert_allclose(rows[:, i, j], patch.reshape(len(x), -1), atol=1e-6)
 
 
@@ -224,8 +225,8 @@ def test_any_convolution_is_unfolded(data):
     window = draw(sizes), draw(sizes)
     layer, x = built(cls, options, draw(sizes), sizes_of_inputs, window)
     expected = ops.convert_to_numpy(layer(x))
-    for axis in (1, 2):
-        assert_close(CompressedConv.unfold(layer, axis)(x), expected)
+    for axes in axes_of(layer):
+        assert_close(CompressedConv.unfold(layer, axes)(x), expected)
 
 
 @settings(max_examples=50, deadline=None)
@@ -233,14 +234,15 @@ def test_any_convolution_is_unfolded(data):
 def test_folding_a_kernel_turns_its_unfolding_back(data):
     shape = data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=5))
     kernel = RNG.standard_normal(shape)
-    axis = data.draw(st.integers(1, len(shape) - 2))
-    rows, columns = (*shape[:axis], shape[-2]), (*shape[axis:-2], shape[-1])
-    matrix = unfold_kernel(kernel, axis)
-    assert matrix.shape == (math.prod(rows), math.prod(columns))
-    assert np.array_equal(Fold(rows, columns).kernel(matrix), kernel)
+    axes = data.draw(st.sets(st.sampled_from(range(len(shape) - 2))))
+    fold = Fold(tuple(shape[:-2]), *shape[-2:], tuple(sorted(axes)))
+    matrix = fold.matrix(kernel)
+    assert matrix.size == kernel.size
+    assert len(matrix) == math.prod([shape[i] for i in axes]) * shape[-2]
+    assert np.array_equal(fold.kernel(matrix), kernel)
 
 
-def test_the_best_axis_has_the_least_error_at_half_of_the_numbers():
+def test_the_best_axes_have_the_least_error_at_half_of_the_numbers():
     separable = np.einsum(
         "icr,jrf->ijcf",
         RNG.standard_normal((3, 8, 4)),
@@ -251,11 +253,11 @@ def test_the_best_axis_has_the_least_error_at_half_of_the_numbers():
         RNG.standard_normal((5, 5, 8, 3)),
         RNG.standard_normal((3, 8)),
     )
-    assert best_axis(separable) == 1
-    assert best_axis(usual) == 2
-    assert best_axis(np.zeros((3, 3, 8, 8))) == 2
-    assert best_axis(RNG.standard_normal((3, 1, 8, 8))) == 2
-    assert best_axis(RNG.standard_normal((5, 8, 8))) == 1
+    assert best_row_axes(separable) == (0,)
+    assert best_row_axes(separable.swapaxes(0, 1)) == (1,)
+    assert best_row_axes(usual) == (0, 1)
+    assert best_row_axes(np.zeros((3, 3, 8, 8))) == (0, 1)
+    assert best_row_axes(RNG.standard_normal((5, 8, 8))) == (0,)
 
 
 def test_a_convolution_of_one_place_is_a_dense_layer():
@@ -289,26 +291,29 @@ def test_what_is_left_says_why(layer, reason):
 
 
 @pytest.mark.parametrize(
-    ("layer", "axis", "message"),
+    ("layer", "row_axes", "message"),
     [
-        (layers.Conv2D(6, 3), 0, "`axis` must be"),
-        (layers.Conv2D(6, 3), 3, "`axis` must be"),
-        (layers.Conv2D(6, 3), 1.5, "`axis` must be"),
-        (layers.Conv2D(6, 3, groups=2), 1, "`layer` must convolve in one group"),
+        (layers.Conv2D(6, 3), [], "`row_axes` must be"),
+        (layers.Conv2D(6, 3), [2], "`row_axes` must be"),
+        (layers.Conv2D(6, 3), [1, 0], "`row_axes` must be"),
+        (layers.Conv2D(6, 3), [0.5], "`row_axes` must be"),
+        (layers.Conv2D(6, 3, groups=2), [0], "`layer` must convolve in one group"),
     ],
 )
-def test_arguments_are_checked(layer, axis, message):
+def test_arguments_are_checked(layer, row_axes, message):
     with pytest.raises(ValueError, match=message):
-        CompressedConv(layers.Dense(6), layer, axis)
+        CompressedConv(layers.Dense(6), layer, row_axes)
 
 
 def test_a_dense_layer_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"`dense` must have a kernel of shape"):
-        CompressedConv(layers.Dense(7), layers.Conv2D(6, 3), 2)(np.ones((1, 4, 4, 5)))
+        CompressedConv(layers.Dense(7), layers.Conv2D(6, 3), [0, 1])(
+            np.ones((1, 4, 4, 5))
+        )
     dense = layers.Dense(6)
     dense.build((None, 44))
     with pytest.raises(ValueError, match=r"`dense` must have a kernel of shape"):
-        CompressedConv(dense, layers.Conv2D(6, 3), 2)(np.ones((1, 4, 4, 5)))
+        CompressedConv(dense, layers.Conv2D(6, 3), [0, 1])(np.ones((1, 4, 4, 5)))
 
 
 def test_inputs_of_other_channels_are_refused():

@@ -57,6 +57,7 @@ def put_forms(
         they are there.
     """
     model = onnx.load(path)
+    matrices = list({_values(x.numbers): x for x in matrices}.values())
     places = _find(model.graph, _known(matrices))
     kernels = _find_kernels(model.graph, matrices)
     graph = Graph(model)

@@ -16,7 +16,9 @@ from keras_messi.layers.unfolded.base_convolution import (
     without_weights,
 )
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
-from keras_messi.layers.unfolded.windows import Fold, best_axis, unfold_kernel
+from keras_messi.layers.unfolded.windows import Fold, best_row_axes
+
+Kernel = tuple[Tensor, Sequence[int]]  # with the axes that it is along
 
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -30,11 +32,11 @@ class CompressedConv(UnfoldedConvolution):
     """A convolution, or a transposed one, whose kernel is that of a Dense layer.
 
     A kernel of shape `(*window, channels, filters)` is unfolded into a matrix with the
-    channels and the first axes of the window in its rows, the filters and the other
-    axes in its columns. Of rank r, such a matrix is two convolutions: one along the
-    first axes, from the channels to r others, and one along the other axes, from these
-    to the filters. With `axis=1`, a window of 3 x 3 becomes one of 3 x 1 and one of
-    1 x 3; with `axis=2`, one of 3 x 3 and one of 1 x 1.
+    channels and some axes of the window in its rows, the filters and the other axes in
+    its columns. Of rank r, such a matrix is two convolutions: one along the axes in the
+    rows, from the channels to r others, and one along the other axes, from these to the
+    filters. With `row_axes=[0]`, a window of 3 x 3 becomes one of 3 x 1 and one of
+    1 x 3; with `row_axes=[0, 1]`, one of 3 x 3 and one of 1 x 1.
 
     So it computes if the Dense layer has factors that take fewer products. Of any
     other, the kernel is multiplied out, and it is one convolution.
@@ -45,11 +47,11 @@ class CompressedConv(UnfoldedConvolution):
             Otherwise it must have none.
         layer: A layer of Keras that says all else: Conv1D, Conv2D, Conv3D or one of
             these transposed. It holds no weights.
-        axis: How many axes of the window are in the rows.
+        row_axes: The axes of the window in the rows, in ascending order; one at least.
         **kwargs: What `keras.Layer` takes.
 
     Raises:
-        ValueError: The layer has groups, or not so many axes.
+        ValueError: The layer has groups, or no such axes.
 
     Example:
 
@@ -58,7 +60,7 @@ class CompressedConv(UnfoldedConvolution):
     >>> layer = CompressedConv(
     ...     MessiDense(3 * 32, num_clusters=1, rank=8, use_bias=False),
     ...     keras.layers.Conv2D(32, 3, padding="same"),
-    ...     axis=1,
+    ...     row_axes=[0],
     ... )
     >>> layer(keras.ops.ones((2, 10, 10, 16))).shape
     TensorShape([2, 10, 10, 32])
@@ -71,7 +73,11 @@ class CompressedConv(UnfoldedConvolution):
     """
 
     def __init__(
-        self, dense: keras.Layer, layer: keras.Layer, axis: int, **kwargs: Any
+        self,
+        dense: keras.Layer,
+        layer: keras.Layer,
+        row_axes: Sequence[int],
+        **kwargs: Any,
     ) -> None:
         super().__init__(dense, layer, **kwargs)
         if getattr(self.layer, "groups", 1) != 1:
@@ -79,18 +85,17 @@ class CompressedConv(UnfoldedConvolution):
                 "`layer` must convolve in one group. Received: "
                 f"layer={self.layer} with groups={self.layer.groups}"
             )
-        if axis not in range(1, self.layer.rank + 1):
+        all_axes = range(self.layer.rank)
+        known = [axis for axis in all_axes if axis in row_axes]
+        if not row_axes or list(row_axes) != known:
             raise ValueError(
-                "`axis` must be a number of axes of the window, from 1 to "
-                f"{self.layer.rank}. Received: axis={axis}"
+                f"`row_axes` must be some of the axes {list(all_axes)} of the window, "
+                f"in ascending order. Received: row_axes={row_axes}"
             )
-        self.axis = int(axis)
+        self.row_axes = tuple(known)
+        self._column_axes = tuple(i for i in all_axes if i not in self.row_axes)
         self.is_transposed = isinstance(layer, _TRANSPOSED)
-        self._bias_is_inside = self.axis == self.layer.rank
-        window = self.layer.kernel_size
-        # The axes that are not in the rows, or in the columns, have size 1 there.
-        self._of_rows = window[: self.axis]
-        self._of_columns = window[self.axis :]
+        self._bias_is_inside = not self._column_axes
 
     @classmethod
     def obstacle(cls, layer: Any) -> str | None:
@@ -101,20 +106,22 @@ class CompressedConv(UnfoldedConvolution):
         return None if all(layer.kernel.shape) else "its kernel has no numbers"
 
     @classmethod
-    def unfold(cls, layer: Any, axis: int | None = None) -> Self:
+    def unfold(cls, layer: Any, row_axes: Sequence[int] | None = None) -> Self:
         kernel = ops.convert_to_numpy(layer.kernel)
         if isinstance(layer, _TRANSPOSED):
             kernel = np.swapaxes(kernel, -1, -2)
-        axis = best_axis(kernel) if axis is None else axis
+        row_axes = best_row_axes(kernel) if row_axes is None else tuple(row_axes)
+        *window, channels, filters = kernel.shape
+        fold = Fold(tuple(window), channels, filters, row_axes)
         unfolded = cls(
             dense_of(
-                unfold_kernel(kernel, axis),
+                fold.matrix(kernel),
                 layer,
-                layer.bias if axis == layer.rank else None,
+                layer.bias if len(row_axes) == layer.rank else None,
                 layer.kernel_regularizer,
             ),
             without_weights(layer),
-            axis,
+            row_axes,
             name=layer.name,
             dtype=layer.dtype_policy,
             trainable=layer.trainable,
@@ -125,10 +132,9 @@ class CompressedConv(UnfoldedConvolution):
         return unfolded
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        self._num_channels = input_shape[self._channel_axis]
-        n = math.prod(self._of_rows) * self._num_channels
-        d = math.prod(self._of_columns) * self.layer.filters
-        self._build_dense(input_shape, n, d)
+        self._num_channels: Any = input_shape[self._channel_axis]
+        (fold,) = self.folds()
+        self._build_dense(input_shape, fold.num_rows, fold.num_columns)
         self.bias = None
         if self.layer.use_bias and not self._bias_is_inside:
             self.bias = self.add_weight(
@@ -154,39 +160,39 @@ class CompressedConv(UnfoldedConvolution):
         return is_one_place and self._bias_is_inside and not self.is_transposed
 
     def _convolved(self, x: Tensor) -> Tensor:
-        rank, data_format = self.layer.rank, self.layer.data_format
         kernels, bias = self._kernels_and_bias()
         for kernel, axes in kernels:
-            x = self._convolve(x, kernel, axes, data_format)
+            x = self._convolve(x, kernel, axes, self.layer.data_format)
         bias = bias if self._bias_is_inside else self.bias
         if bias is None:
             return x
-        shape = [1] * (rank + 2)
+        shape = [1] * (self.layer.rank + 2)
         shape[self._channel_axis] = -1
         return x + ops.reshape(bias, shape)
 
-    def _kernels_and_bias(self) -> tuple[list[tuple[Tensor, range]], Tensor | None]:
+    def _kernels_and_bias(self) -> tuple[list[Kernel], Tensor | None]:
         """Kernels, one after another, with the axes that each is along; and a bias."""
-        rank, dtype = self.layer.rank, self.compute_dtype
         factors = self._factors()
         if factors is None:
             (fold,) = self.folds()
-            n = math.prod(fold.rows)
-            matrix, bias = kernel_and_bias(self.dense, n, dtype)
-            return [(fold.kernel(matrix), range(rank))], bias
-        along = range(self.axis), range(self.axis, rank)
+            matrix, bias = kernel_and_bias(
+                self.dense, fold.num_rows, self.compute_dtype
+            )
+            return [(fold.kernel(matrix), range(self.layer.rank))], bias
+        along = self.row_axes, self._column_axes
         folds = self.folds(factors[0].shape[1])
         kernels = [fold.kernel(x) for fold, x in zip(folds, factors, strict=True)]
         return list(zip(kernels, along, strict=True)), self.dense.bias
 
     def folds(self, r: int | None = None) -> list[Fold]:
         """How the matrix is a kernel, or factors of it of rank r are two kernels."""
-        rows = (*self._of_rows, self._num_channels)
-        columns = (*self._of_columns, self.layer.filters)
+        window, axes = self.layer.kernel_size, self.row_axes
+        channels, filters = self._num_channels, self.layer.filters
         if r is None:
-            return [Fold(rows, columns)]
-        before, after = (1,) * self.axis, (1,) * (self.layer.rank - self.axis)
-        return [Fold(rows, (*after, r)), Fold((*before, r), columns)]
+            return [Fold(window, channels, filters, axes)]
+        before = self._along(axes, window, 1)
+        after = self._along(self._column_axes, window, 1)
+        return [Fold(before, channels, r, axes), Fold(after, r, filters, axes)]
 
     @property
     def has_two_kernels(self) -> bool:
@@ -204,7 +210,7 @@ class CompressedConv(UnfoldedConvolution):
         return factors if r * (n + d) < n * d else None
 
     def _convolve(
-        self, x: Tensor, kernel: Tensor, axes: range, data_format: str
+        self, x: Tensor, kernel: Tensor, axes: Sequence[int], data_format: str
     ) -> Tensor:
         """Convolve along some axes as the layer does, and with strides 1 along others.
 
@@ -233,30 +239,30 @@ class CompressedConv(UnfoldedConvolution):
         width[1 if data_format == "channels_last" else 2] = (before, 0)
         return ops.conv(ops.pad(x, width), kernel, padding="valid", **options)
 
-    def _along(self, axes: range, values: Sequence[int], other: int) -> tuple[int, ...]:
+    def _along(
+        self, axes: Sequence[int], values: Sequence[int], other: int
+    ) -> tuple[int, ...]:
         """Values of some axes, and another one for the others."""
         return tuple(v if i in axes else other for i, v in enumerate(values))
 
     def rows(self, name: str, inputs: Tensor) -> Tensor:
         x = self._channels_last(inputs)
-        if not self.is_transposed and math.prod(self._of_rows) == 1:
-            places = [slice(None, None, step) for step in self.layer.strides]
-            return x[(slice(None), *places[: self.axis])]
-        return self._patches(x)
+        window = self._along(self.row_axes, self.layer.kernel_size, 1)
+        if not self.is_transposed and math.prod(window) == 1:
+            steps = self._along(self.row_axes, self.layer.strides, 1)
+            return x[(slice(None), *(slice(None, None, step) for step in steps))]
+        return self._patches(x, window)
 
-    def _patches(self, x: Tensor) -> Tensor:
+    def _patches(self, x: Tensor, window: tuple[int, ...]) -> Tensor:
         """What the first convolution multiplies at each place, channels last in it."""
-        num_channels, size = x.shape[-1], math.prod(self._of_rows)
-        ones = (1,) * (self.layer.rank - self.axis)
-        kernel = ops.reshape(
-            ops.eye(size, dtype=x.dtype), (*self._of_rows, *ones, 1, size)
-        )
+        num_channels, size = x.shape[-1], math.prod(window)
+        kernel = ops.reshape(ops.eye(size, dtype=x.dtype), (*window, 1, size))
         x = ops.moveaxis(x, -1, 1)  # each channel is convolved for itself
         x = ops.reshape(x, (-1, *x.shape[2:], 1))
-        x = self._convolve(x, kernel, range(self.axis), "channels_last")
+        x = self._convolve(x, kernel, self.row_axes, "channels_last")
         x = ops.reshape(x, (-1, num_channels, *x.shape[1:]))
         x = ops.moveaxis(x, 1, -1)  # (batch, ..., size, channels)
         return ops.reshape(x, (*x.shape[:-2], size * num_channels))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "row_axes": list(self.row_axes)}

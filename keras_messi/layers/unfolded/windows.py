@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,55 +12,71 @@ from keras import ops
 Tensor = Any
 
 
-def unfold_kernel(kernel: np.ndarray, axis: int) -> np.ndarray:
-    """The matrix with the first axes of the window in its rows.
-
-    Args:
-        kernel: Array of shape `(*window, channels, filters)`.
-        axis: How many axes of the window the rows have beside the channels. The columns
-            have the others beside the filters.
-
-    Returns:
-        Array of shape `(prod(window[:axis]) * channels, prod(window[axis:]) *
-        filters)`, channels and filters last in each.
-    """
-    rows = math.prod(kernel.shape[:axis]) * kernel.shape[-2]
-    return np.moveaxis(kernel, -2, axis).reshape(rows, -1)
-
-
 class Fold(NamedTuple):
     """How a matrix is the kernel of a convolution.
 
+    Its rows are some axes of the window, then the channels; its columns are the other
+    axes, then the filters.
+
     Attributes:
-        rows: Sizes of the first axes of the window, then the channels: the rows of the
-            matrix.
-        columns: Sizes of the other axes of the window, then the filters.
+        window: Sizes of all axes of the window.
+        channels: Number of channels.
+        filters: Number of filters.
+        row_axes: The axes of the window in the rows, in ascending order.
     """
 
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
+    window: tuple[int, ...]
+    channels: int
+    filters: int
+    row_axes: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the kernel in the order of the matrix."""
+        rank = len(self.window)
+        column_axes = [i for i in range(rank) if i not in self.row_axes]
+        return (*self.row_axes, rank, *column_axes, rank + 1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of these axes."""
+        shape = *self.window, self.channels, self.filters
+        return tuple(shape[axis] for axis in self.axes)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the matrix."""
+        return math.prod(self.sizes[: len(self.row_axes) + 1])
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of the matrix."""
+        return math.prod(self.sizes[len(self.row_axes) + 1 :])
 
     def kernel(self, matrix: Tensor) -> Tensor:
         """The kernel `(*window, channels, filters)` of which a matrix is the unfolding.
 
         Args:
-            matrix: Tensor of shape `(prod(rows), prod(columns))`.
+            matrix: Tensor of shape `(num_rows, num_columns)`.
         """
-        kernel = ops.reshape(matrix, (*self.rows, *self.columns))
-        return ops.moveaxis(kernel, len(self.rows) - 1, -2)
+        back = np.argsort(self.axes).tolist()
+        return ops.transpose(ops.reshape(matrix, self.sizes), back)
+
+    def matrix(self, kernel: np.ndarray) -> np.ndarray:
+        """The unfolding of a kernel."""
+        return kernel.transpose(self.axes).reshape(self.num_rows, self.num_columns)
 
 
-# The best axis of a kernel by its digest, as a model is asked for its layers often,
+# The best axes of a kernel by its digest, as a model is asked for its layers often,
 # and copies of it have the same kernels.
-_BEST: dict[bytes, int] = {}
-
+_BEST: dict[bytes, tuple[int, ...]] = {}
 
 # Channels and filters that are looked at: evenly spread ones, if there are more.
 _MOST = 128
 
 
-def best_axis(kernel: np.ndarray) -> int:
-    """The axis for `unfold_kernel` with the least error at half of the numbers.
+def best_row_axes(kernel: np.ndarray) -> tuple[int, ...]:
+    """The axes of the window for the rows, with the least error at half of the numbers.
 
     Of wide kernels, a part is looked at.
 
@@ -68,18 +86,28 @@ def best_axis(kernel: np.ndarray) -> int:
     kernel = np.ascontiguousarray(kernel)
     key = repr(kernel.shape).encode() + hashlib.sha256(kernel.data).digest()
     if key not in _BEST:
-        window = kernel.shape[:-2]
-        split = [i for i in range(1, len(window)) if math.prod(window[i:]) > 1]
         channels, filters = (-(-size // _MOST) for size in kernel.shape[-2:])
         part = kernel[..., ::channels, ::filters]
-        # All axes in the rows come first, so that they are taken in a tie.
-        _BEST[key] = min((len(window), *split), key=lambda i: _error_at_half(part, i))
+        window = kernel.shape[:-2]
+        _BEST[key] = min(_choices(window), key=lambda axes: _error_at_half(part, axes))
     return _BEST[key]
 
 
-def _error_at_half(kernel: np.ndarray, axis: int) -> float:
+def _choices(window: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Axes for the rows; all of them come first, so that they are taken in a tie."""
+    whole = tuple(range(len(window)))
+    yield whole
+    for count in whole[1:]:
+        for axes in combinations(whole, count):
+            if any(window[i] > 1 for i in whole if i not in axes):
+                yield axes
+
+
+def _error_at_half(kernel: np.ndarray, row_axes: tuple[int, ...]) -> float:
     """Squared error of the best matrix of a rank that takes half of the numbers."""
-    matrix = unfold_kernel(kernel, axis).astype(np.float32, copy=False)
+    *window, channels, filters = kernel.shape
+    matrix = Fold(tuple(window), channels, filters, row_axes).matrix(kernel)
+    matrix = matrix.astype(np.float32, copy=False)
     n, d = matrix.shape
     rank = n * d // (2 * (n + d))
     gram = matrix @ matrix.T if n < d else matrix.T @ matrix
