@@ -1,6 +1,6 @@
 """How much the outputs of a model change when it is compressed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -24,13 +24,22 @@ def float_outputs(outputs: Any, mask: np.ndarray | None = None) -> list[np.ndarr
         if "last_hidden_state" in outputs:
             states = keras.ops.convert_to_numpy(outputs["last_hidden_state"])
             return [_mean_state(states.astype(np.float32), mask)]
-        outputs = list(outputs.values())  # those of transformers are of their own type
-    arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
+    arrays = [keras.ops.convert_to_numpy(x) for x in _leaves(outputs)]
     return [
         without_padding(x, mask).astype(np.float32)
         for x in arrays
         if x.dtype.kind not in "iub"
     ]
+
+
+def _leaves(outputs: Any) -> Iterator[Any]:
+    """The arrays in a structure; mappings of transformers are of their own types."""
+    if isinstance(outputs, Mapping | list | tuple):
+        items = outputs.values() if isinstance(outputs, Mapping) else outputs
+        for item in items:
+            yield from _leaves(item)
+    elif outputs is not None:
+        yield outputs
 
 
 def _mean_state(states: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -87,15 +87,12 @@ def test_bfloat16_stays(tmp_path):
     assert torch.equal(logits(again), logits(small))
 
 
-def test_an_embedding_that_shares_its_weight_with_no_head_is_skipped():
+def test_a_layer_that_the_config_does_not_build_is_refused():
     model = models.build("BertModel")
     model.embeddings.other = torch.nn.Embedding(60, 24)
     model.embeddings.other.weight = model.embeddings.word_embeddings.weight
-    _, report = compress(model, CONFIG)
-    details = {row.path: row.detail for row in report.skipped}
-    assert details["embeddings.word_embeddings"] == (
-        "shares its weight with embeddings.other"
-    )
+    with pytest.raises(ValueError, match=r"Embedding at embeddings.other .* no layer"):
+        compress(model, CONFIG)
 
 
 def test_a_model_that_its_config_does_not_build_is_refused():

@@ -2,13 +2,13 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+
+from keras_messi.models.huggingface.torch import without_cache
 
 # Inputs of a text model, those of them that it takes, and what their length is called.
 _INPUTS = {
@@ -17,21 +17,6 @@ _INPUTS = {
     "token_type_ids": "sequence",
     "decoder_input_ids": "decoder_sequence",
 }
-
-
-@contextmanager
-def _without_cache(model: transformers.PreTrainedModel) -> Iterator[None]:
-    """Let a decoder return no keys and values, which are no tensors to be exported."""
-    # That of an encoder and a decoder has a config of its own.
-    configs = [part.config for part in model.modules() if hasattr(part, "config")]
-    caching = [x for x in configs if getattr(x, "use_cache", False)]
-    for config in caching:
-        config.use_cache = False
-    try:
-        yield
-    finally:
-        for config in caching:
-            config.use_cache = True
 
 
 def _axes(length: str) -> dict[int, Any]:
@@ -61,7 +46,7 @@ def write(
     was_training = model.training
     model.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _without_cache(model):
+        with warnings.catch_warnings(), torch.no_grad(), without_cache(model):
             # Two inputs have one length, and one name of it is enough.
             warnings.filterwarnings("ignore", ".*axis name: .* will not be used")
             outputs = list(model(**inputs))

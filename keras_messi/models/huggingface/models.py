@@ -13,15 +13,19 @@ import keras
 import numpy as np
 
 from keras_messi.calibration.observing import Observer, Run
-from keras_messi.calibration.statistics import vocabulary_weights
+from keras_messi.calibration.outputs import float_outputs
 from keras_messi.layers import sizes
 from keras_messi.layers.replacement import can_merge_lora, with_merged_lora
 from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
+from keras_messi.models.huggingface.inputs import random_inputs, vocabulary_size
 from keras_messi.models.huggingface.proxies import path_of
-from keras_messi.models.keras.surgery import NamedLayer
+from keras_messi.models.keras.surgery import LayersRefused, NamedLayer
 
 _OWN = __name__.partition(".")[0]
+
+# Inputs that a copy of a model is tried on.
+_NUM_TRIED = 2
 
 
 class CompressedModel:
@@ -78,9 +82,8 @@ class CompressedModel:
         )
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Tie the weights of a PyTorch model, unless its head does so by itself."""
-        head = self.get_output_embeddings()  # type: ignore[attr-defined]
-        if not getattr(head, "is_tied", False):
+        """Tie the weights of a PyTorch model, unless its layers do so by themselves."""
+        if not _adapter_of(self).factored_layers(self):
             super().tie_weights(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -104,7 +107,7 @@ def find_layers(model: Any) -> list[NamedLayer]:
     Raises:
         ValueError: The model is not built, or Keras runs on another backend.
     """
-    vocabulary = getattr(model.config, "vocab_size", None)
+    vocabulary = vocabulary_size(model.config)
     return [
         x._replace(is_vocabulary=getattr(x.layer, "input_dim", 0) == vocabulary)
         for x in _adapter_of(model).find_layers(model)
@@ -120,7 +123,30 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
 
     Raises:
         ValueError: The model is not what its class and config build.
+        LayersRefused: The model does not run with some of the new layers, or gives
+            numbers that are not finite.
     """
+    small = _copy_with(model, replacements)
+    if replacements and _problem(model, small) is not None:
+        raise _refusal(model, replacements)
+    return small
+
+
+def _refusal(
+    model: Any, replacements: Mapping[keras.Layer, keras.Layer]
+) -> LayersRefused:
+    """Which of some layers, each tried alone, a model can't be used with."""
+    reasons = {
+        old: _problem(model, _copy_with(model, {old: new}))
+        for old, new in replacements.items()
+    }
+    alone = {old: why for old, why in reasons.items() if why is not None}
+    together = dict.fromkeys(replacements, "the model fails with all layers together")
+    return LayersRefused(alone or together)
+
+
+def _copy_with(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> Any:
+    """A copy of a model with other layers, not tried."""
     adapter = _adapter_of(model)
     config = copy.deepcopy(model.config)
     factored = adapter.factored_layers(model)
@@ -129,6 +155,7 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
     for old, new in replacements.items():
         path = path_of(old)
         recipe[path] = _recipe_of(new)
+        tensors.pop(path, None)  # a matrix without a layer of its own
         for name in _below(path, tensors, adapter):
             del tensors[path + adapter.SEPARATOR + name]
         tensors |= _stored_by(new, path, adapter)
@@ -137,6 +164,29 @@ def replace_layers(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) 
     _check_layer_types(adapter.layer_types(model), adapter.layer_types(small))
     adapter.copy_training_state(model, small)
     return small
+
+
+def _problem(model: Any, small: Any) -> str | None:
+    """Why a copy of a model can't be used, found out on random inputs if they fit."""
+    adapter = _adapter_of(model)
+    try:
+        inputs = random_inputs(model, _NUM_TRIED)
+        expected = _outputs(adapter, model, inputs)
+    except Exception:  # the code of any model may refuse what is random
+        return None
+    try:
+        found = _outputs(adapter, small, inputs)
+    except Exception as error:
+        return f"the model then fails, with {type(error).__name__}: {error}"
+    pairs = zip(expected, found, strict=True)
+    if all(np.isfinite(y).all() or not np.isfinite(x).all() for x, y in pairs):
+        return None
+    return "the model then gives no finite numbers, so its code holds the old weight"
+
+
+def _outputs(adapter: ModuleType, model: Any, inputs: Any) -> list[np.ndarray]:
+    with adapter.observe(model, {}) as run:
+        return float_outputs(run(inputs))
 
 
 def assemble(
@@ -202,12 +252,17 @@ _STOCK = {x.__name__: x for x in (keras.layers.Dense, keras.layers.ReversibleEmb
 
 def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> None:
     """Raise ValueError if a copy of a model has a layer of another class somewhere."""
-    for path, layer_type in found.items():
-        name, kind = layer_type.__name__, expected.get(path, layer_type)
-        if name != kind.__name__ and not layer_type.__module__.startswith(_OWN):
+    stock = {
+        path: layer_type.__name__
+        for path, layer_type in found.items()
+        if not layer_type.__module__.startswith(_OWN)
+    }
+    for path, kind in expected.items():
+        if path not in found or stock.get(path, kind.__name__) != kind.__name__:
             raise ValueError(
                 "`model` must be what its class and config build. Received: a model "
-                f"with a {kind.__name__} at {path} instead of a {name}"
+                f"with a {kind.__name__} at {path} instead of "
+                f"{'a ' + stock[path] if path in stock else 'no layer'}"
             )
 
 
@@ -303,16 +358,6 @@ def substitute(
     """
     by_path = {path_of(layer): new for layer, new in new_layers.items()}
     return _adapter_of(model).substitute(model, by_path)
-
-
-def random_inputs(model: Any, num_inputs: int) -> dict[str, np.ndarray]:
-    """Token ids as often as Zipf's law has them occur, without padding."""
-    n = model.config.vocab_size
-    ids = np.random.default_rng(0).choice(
-        n, size=(num_inputs, 16), p=vocabulary_weights(n) / n
-    )
-    ids = ids.astype("int32")
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 def _contents(model: Any) -> tuple[Any, dict[str, Any], Any]:

@@ -4,7 +4,7 @@ They show a layer to the code that compresses, which knows Keras layers only.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -34,6 +34,27 @@ def embedding_layer(
     layer.build()
     layer.embeddings.assign(table)
     return _place(path, layer, obstacle)
+
+
+def matrix_layer(path: str, weight: Any, dtype: str) -> NamedLayer:
+    """A proxy of a weight with axes that `as_matrix` joins, which is read by code."""
+    matrix = keras.ops.reshape(weight, as_matrix(weight.shape))
+    return dense_layer(path, matrix, None, dtype)
+
+
+def as_matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Shape of the matrix, as near to a square as can be, that joins axes to two.
+
+    A shape that makes no matrix gives one with a single row.
+    """
+    cuts = range(len(shape))
+    sides = [(math.prod(shape[:cut]), math.prod(shape[cut:])) for cut in cuts]
+    return max(sides, key=min, default=(1, 1))
+
+
+def is_matrix(shape: Sequence[int]) -> bool:
+    """Whether a weight of a shape has rows and columns, once axes are joined."""
+    return min(as_matrix(shape)) > 1
 
 
 def other_layer(path: str, layer_type: str, weights: Iterable[Any]) -> NamedLayer:

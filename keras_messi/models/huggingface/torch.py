@@ -1,13 +1,14 @@
 """What is special to the PyTorch models of transformers.
 
-On its torch backend a Keras layer is a `torch.nn.Module` and takes the place of one.
-A layer is named as in `named_modules()`, such as "bert.encoder.layer.0.output.dense".
+On its torch backend a Keras layer is a `torch.nn.Module`, and stands inside of the one
+that it computes for. A layer is named as in `named_modules()`, such as
+"bert.encoder.layer.0.output.dense"; a matrix that is read by code of the model, as that
+parameter in `named_parameters()`, such as "vit.embeddings.position_embeddings".
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import keras
@@ -18,10 +19,21 @@ from torch import nn
 
 from keras_messi.calibration.observing import Observer, Run, eagerly
 from keras_messi.models.huggingface.proxies import (
+    as_matrix,
     dense_layer,
     embedding_layer,
     factored_layer,
+    is_matrix,
+    matrix_layer,
     other_layer,
+)
+from keras_messi.models.huggingface.torch_modules import (
+    INNER,
+    Holder,
+    change_classes,
+    replace_parameter,
+    restored,
+    told,
 )
 from keras_messi.models.keras.surgery import NamedLayer
 
@@ -31,23 +43,6 @@ PREFIX = ""
 SEPARATOR = "."
 
 
-class TiedLogits(nn.Module):
-    """A Linear layer that shares its weight with a factored embedding."""
-
-    is_tied = True
-
-    def __init__(self, embedding: keras.Layer, bias: nn.Parameter | None) -> None:
-        super().__init__()
-        # In a tuple, so that the weights of the embedding are not listed here as well.
-        self._embedding = (embedding,)
-        self.bias = bias
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Products of the inputs with all rows of the table, and the bias."""
-        logits = self._embedding[0](x, reverse=True)  # (..., input_dim)
-        return logits if self.bias is None else logits + self.bias
-
-
 def build(model_class: Any, config: Any) -> nn.Module:
     """A new model with random weights, in evaluation mode."""
     return model_class._from_config(config).eval()
@@ -55,23 +50,47 @@ def build(model_class: Any, config: Any) -> nn.Module:
 
 def find_layers(model: nn.Module) -> list[NamedLayer]:
     """Proxies of all layers with weights. Shared weights belong to the first layer."""
-    factored = factored_layers(model)
-    users: dict[int, list[tuple[str, nn.Module]]] = defaultdict(list)
-    for path, module in model.named_modules():
-        for weight in module.parameters(recurse=False):
-            users[id(weight)].append((path, module))
+    factored, matrices = _factored_modules(model), _matrices(model)
     places = []
     seen: set[int] = set()
     for path, module in model.named_modules():
-        own = [x for x in module.parameters(recurse=False) if id(x) not in seen]
-        seen.update(map(id, own))
         if path in factored:
-            places.append(factored_layer(path, module))
-        elif own and _factored_path(path, factored) is None:
-            shared = [user for weight in own for user in users[id(weight)]]
-            others = [user for user in shared if user[1] is not module]
-            places.append(_proxy(path, module, own, others))
+            places.append(factored_layer(_path_of(path), module))
+        if _is_inside(f"{path}.", factored):
+            continue
+        own = {id(x) for x in module.parameters(recurse=False)} - seen
+        seen |= own
+        for name, weight in module.named_parameters(recurse=False):
+            holders = matrices.get(Holder(path, module, name).layer_path, [])
+            if id(weight) in own and holders and holders[0].parameter is weight:
+                places.append(_proxy(holders))
+                own -= _shown(holders[0])
+        if own:
+            rest = [x for x in module.parameters(recurse=False) if id(x) in own]
+            places.append(other_layer(path, type(module).__name__, rest))
     return places
+
+
+def _matrices(model: nn.Module) -> dict[str, list[Holder]]:
+    """All holders of each parameter that is a matrix, by the path of its layer."""
+    factored = _factored_modules(model)
+    holders: dict[int, list[Holder]] = defaultdict(list)
+    for path, module in model.named_modules():
+        if path in factored or _is_inside(path, factored):
+            continue
+        for name, weight in module.named_parameters(recurse=False):
+            holder = Holder(path, module, name)
+            if weight.is_floating_point() and (
+                holder.is_layer or is_matrix(weight.shape)
+            ):
+                holders[id(weight)].append(holder)
+    return {found[0].layer_path: found for found in holders.values()}
+
+
+def _shown(holder: Holder) -> set[int]:
+    """Parameters that the proxy of a matrix shows, by their ids."""
+    bias = holder.module.bias if holder.is_layer and not holder.is_table else None
+    return {id(holder.parameter), id(bias)}
 
 
 def layer_types(model: nn.Module) -> dict[str, type]:
@@ -79,81 +98,83 @@ def layer_types(model: nn.Module) -> dict[str, type]:
     return {
         path: type(module)
         for path, module in model.named_modules()
-        if list(module.parameters(recurse=False))
+        if list(module.parameters(recurse=False)) or hasattr(module, "replaced")
     }
 
 
-def _proxy(
-    path: str,
-    module: nn.Module,
-    own: list[nn.Parameter],
-    others: list[tuple[str, nn.Module]],
-) -> NamedLayer:
-    """A proxy with weights of its own; others are the modules that share them."""
-    # Exact types: a subclass may compute something else.
-    if type(module) is nn.Embedding and len(own) == 1:
-        bound = [name for name, user in others if type(user) is not nn.Linear]
-        obstacle = f"shares its weight with {', '.join(bound)}" if bound else None
-        if module.max_norm is not None:
-            obstacle = "rescales its rows (max_norm)"
-        dtype = _dtype_name(module.weight)
-        return embedding_layer(path, module.weight.detach(), dtype, obstacle)
-    if type(module) is nn.Linear and any(x is module.weight for x in own):
-        names = ", ".join(name for name, _ in others)
-        obstacle = f"shares its weights with {names}" if names else None
-        bias = None if module.bias is None else module.bias.detach()
-        kernel, dtype = module.weight.detach().T, _dtype_name(module.weight)
-        return dense_layer(path, kernel, bias, dtype, obstacle)
-    return other_layer(path, type(module).__name__, own)
+def _proxy(holders: list[Holder]) -> NamedLayer:
+    """A proxy of a matrix, which is held by a first module and maybe by others."""
+    first, *others = holders
+    path, module = first.layer_path, first.module
+    weight, dtype = first.parameter.detach(), _dtype_name(first.parameter)
+    if first.is_table:
+        obstacle = None if module.max_norm is None else "rescales its rows (max_norm)"
+        return embedding_layer(path, weight, dtype, obstacle)
+    if not first.is_layer:
+        return matrix_layer(path, weight, dtype)
+    names = ", ".join(holder.path for holder in others)
+    obstacle = f"shares its weights with {names}" if names else None
+    bias = None if module.bias is None else module.bias.detach()
+    kernel = weight.T if isinstance(module, nn.Linear) else weight
+    return dense_layer(path, kernel, bias, dtype, obstacle)
 
 
 def put(model: nn.Module, layers: Mapping[str, keras.Layer]) -> None:
-    """Replace stock layers by compressed ones that are not built yet.
+    """Replace matrices by compressed layers that are not built yet.
 
-    A Linear layer that shares its weight with an Embedding follows it.
+    Modules that share a matrix, such as tied heads, share the layer.
     """
+    matrices = _matrices(model)
     for path, layer in layers.items():
-        old = model.get_submodule(path)
-        layer.build((None, getattr(old, "in_features", None)))
-        for parent, name, new in _places_of(old, layer, model):
-            setattr(parent, name, new)
+        layer.build((None, _num_rows(matrices[path][0])))
+        replace_parameter(matrices[path], layer)
 
 
-def _places_of(
-    old: nn.Module, layer: keras.Layer, model: nn.Module
-) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Where a module stands, or shares its weight, and what takes its place there."""
-    places: list[tuple[nn.Module, str, nn.Module]] = []
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is old:
-                places.append((parent, name, layer))
-            elif type(child) is nn.Linear and child.weight is old.weight:
-                places.append((parent, name, TiedLogits(layer, child.bias)))
-    return places
+def _num_rows(holder: Holder) -> int:
+    """Number of rows of a matrix as its proxy shows it."""
+    if holder.is_layer and isinstance(holder.module, nn.Linear):
+        return holder.module.in_features
+    return as_matrix(holder.parameter.shape)[0]
+
+
+@contextmanager
+def without_cache(model: nn.Module) -> Iterator[None]:
+    """Let a decoder return no keys and values, which are no tensors."""
+    # That of an encoder and a decoder has a config of its own.
+    configs = [part.config for part in model.modules() if hasattr(part, "config")]
+    caching = [x for x in configs if getattr(x, "use_cache", False)]
+    for config in caching:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in caching:
+            config.use_cache = True
 
 
 @contextmanager
 def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run]:
-    """Tell observers what modules receive whenever the model is run inside."""
+    """Tell observers what layers receive whenever the model is run inside.
+
+    Nothing is known of the inputs of a matrix that is read by code of the model.
+    """
     training = [module for module in model.modules() if module.training]
-    device = next(model.parameters()).device
+    device, matrices = next(model.parameters()).device, _matrices(model)
 
     def run(batch: Any) -> Any:
         tensors = keras.tree.map_structure(
             lambda x: torch.tensor(x, device=device), batch
         )
-        with eagerly():
+        with eagerly(), without_cache(model):
             if isinstance(tensors, dict):
                 return model(**tensors)
             return model(tensors)
 
     with ExitStack() as stack:
         for path, observer in observers.items():
-            hook = model.get_submodule(path).register_forward_pre_hook(
-                partial(_tell, observer)
-            )
-            stack.callback(hook.remove)
+            for holder in matrices[path]:
+                if holder.is_layer and holder.is_table == matrices[path][0].is_table:
+                    stack.enter_context(told(holder, observer))
         model.eval()
         try:
             yield run
@@ -165,17 +186,12 @@ def observe(model: nn.Module, observers: Mapping[str, Observer]) -> Iterator[Run
 @contextmanager
 def substitute(model: nn.Module, layers: Mapping[str, keras.Layer]) -> Iterator[None]:
     """Let built layers answer for those of a model whenever it is run inside."""
+    matrices = _matrices(model)
     with ExitStack() as stack:
         for path, layer in layers.items():
-            old = model.get_submodule(path)
-            for parent, name, new in _places_of(old, layer, model):
-                stack.callback(setattr, parent, name, getattr(parent, name))
-                setattr(parent, name, new)
+            stack.enter_context(restored(matrices[path]))
+            change_classes(matrices[path], layer)
         yield
-
-
-def _tell(observer: Observer, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    observer(inputs[0])
 
 
 def read(weight: Any) -> torch.Tensor:
@@ -190,19 +206,18 @@ def write(weight: torch.Tensor, value: torch.Tensor) -> None:
 
 def stock_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers outside of factored layers, each by its first name."""
-    factored = factored_layers(model)
+    factored = _factored_modules(model)
     names: dict[int, str] = {}
     state = model.state_dict(keep_vars=True)
     for name, tensor in state.items():
-        if _factored_path(name, factored) is None:
+        if not _is_inside(name, factored):
             names.setdefault(id(tensor), name)
     return {name: state[name] for name in names.values()}
 
 
 def factored_layers(model: nn.Module) -> dict[str, keras.Layer]:
     """The factored layers of a model by path."""
-    modules = model.named_modules()
-    return {path: layer for path, layer in modules if isinstance(layer, keras.Layer)}
+    return {_path_of(path): layer for path, layer in _factored_modules(model).items()}
 
 
 def copy_training_state(model: nn.Module, small: nn.Module) -> None:
@@ -213,17 +228,29 @@ def copy_training_state(model: nn.Module, small: nn.Module) -> None:
         for name, x in model.named_parameters()
         if not x.requires_grad and x.is_floating_point()
     }
-    factored = factored_layers(small)
+    for path, layer in factored_layers(small).items():
+        if frozen & {path, f"{path}.weight"}:
+            layer.requires_grad_(False)
     for name, tensor in small.named_parameters():
-        path = _factored_path(name, factored)
-        if name in frozen or f"{path}.weight" in frozen:
+        if name in frozen:
             tensor.requires_grad_(False)
     small.train(model.training)
 
 
-def _factored_path(name: str, factored: Mapping[str, Any]) -> str | None:
-    """Path of the factored layer that a name lies in, or None."""
-    return next((path for path in factored if name.startswith(f"{path}.")), None)
+def _factored_modules(model: nn.Module) -> dict[str, keras.Layer]:
+    """The factored layers of a model by their names as modules."""
+    modules = model.named_modules()
+    return {path: layer for path, layer in modules if isinstance(layer, keras.Layer)}
+
+
+def _path_of(name: str) -> str:
+    """Path of a factored layer of some name."""
+    return name.removesuffix(f".{INNER}")
+
+
+def _is_inside(name: str, factored: Iterable[str]) -> bool:
+    """Whether a name is that of something in a factored layer."""
+    return any(name.startswith(f"{path}.") for path in factored)
 
 
 def _dtype_name(tensor: torch.Tensor) -> str:

@@ -1,0 +1,152 @@
+"""What can be done with a model: one row of the zoo, for a model of any family."""
+
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_messi import MessiConfig, RoundingConfig, compress, export
+from keras_messi.calibration.outputs import output_change
+from keras_messi.models.adapter import family_of, outputs_of
+from keras_messi.report import CompressionReport
+
+_FACTORS = MessiConfig(rate=0.5, scope="layer")
+_INTEGERS = RoundingConfig(8, None)
+
+# Squared change of outputs over their spread that 8 bits a number may make.
+NEAR = 0.01
+
+_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "tf_saved_model": ""}
+
+
+def row_of(
+    name: str, model: Any, inputs: Any, formats: Iterable[str] = ()
+) -> dict[str, Any]:
+    """One row: a dict of what was measured, or of what failed and how.
+
+    Args:
+        name: What to call the model.
+        model: A built model of any family. It is left as it is.
+        inputs: Inputs that it takes, as numpy arrays.
+        formats: Formats of `keras_messi.export` to write.
+
+    Returns:
+        The entries
+
+        - `name`, `parameters`;
+        - `share`: the share of the parameters in layers that are compressed;
+        - `left`: a list of dicts, the other layers with weights: `path`, `layer_type`,
+          `parameters`, `reason`, `detail`;
+        - `factors`: "yes", or why factors of half the size failed;
+        - `integers`: "yes" if 8 bits a number keep the outputs, or what failed;
+        - `change`: squared change of the outputs by that, over their spread;
+        - `reloads`: "yes" if the saved model gives the same outputs bit for bit;
+        - one for each format: "yes", or why the model is not exported.
+    """
+    row: dict[str, Any] = {"name": name, "parameters": 0, "share": 0.0, "left": []}
+    row["factors"] = _attempt(lambda: _compressed(model, _FACTORS, inputs))
+    small: Any = None
+
+    def round_numbers() -> str:
+        nonlocal small
+        small, report = _compressed(model, _INTEGERS, inputs)
+        row.update(_reached(report))
+        row["change"] = _change(model, small, inputs)
+        return "yes" if row["change"] < NEAR else "outputs change"
+
+    row["integers"] = _attempt(round_numbers)
+    row["reloads"] = _attempt(lambda: _reloads(small, inputs))
+    for format in formats:
+        row[format] = _attempt(lambda x=format: _export(small, x))
+    return row
+
+
+def _attempt(action: Any) -> str:
+    """What an action says, "yes" if it says nothing, or how it failed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            said = action()
+    except Exception as error:  # a row tells of any failure
+        return f"{type(error).__name__}: {error}"
+    return said if isinstance(said, str) else "yes"
+
+
+def _compressed(model: Any, config: Any, inputs: Any) -> tuple[Any, CompressionReport]:
+    small, report = compress(model, config)
+    for array in outputs_of(family_of(small), small, inputs):
+        if not np.isfinite(array).all():
+            raise ValueError("outputs are not finite")
+    return small, report
+
+
+def _reached(report: CompressionReport) -> dict[str, Any]:
+    reached = sum(layer.parameters_before for layer in report.replaced)
+    left = [
+        {
+            "path": layer.path,
+            "layer_type": layer.layer_type,
+            "parameters": layer.parameters,
+            "reason": str(layer.reason),
+            "detail": layer.detail,
+        }
+        for layer in report.skipped
+    ]
+    total = report.parameters_before
+    return {"parameters": total, "share": reached / total, "left": left}
+
+
+def _change(model: Any, small: Any, inputs: Any) -> float:
+    before, after = (outputs_of(family_of(x), x, inputs) for x in (model, small))
+    return output_change(before, after)
+
+
+def _reloads(small: Any, inputs: Any) -> str:
+    family = family_of(small)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"small{family.suffix}"
+        family.save(small, path, None, False)
+        again = family.load(path)
+    pairs = zip(
+        outputs_of(family, small, inputs),
+        outputs_of(family, again, inputs),
+        strict=True,
+    )
+    same = all(np.array_equal(a, b) for a, b in pairs)
+    return "yes" if same else "outputs differ"
+
+
+def _export(small: Any, format: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        export(small, Path(folder) / f"model{_SUFFIXES[format]}", format)
+
+
+def measure(networks: dict[str, Any], formats: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of some networks, each of which is built, measured and let go."""
+    rows = []
+    for name, build in networks.items():
+        keras.utils.set_random_seed(0)
+        rows.append(row_of(name, *build(), formats))
+        print(line_of(rows[-1]), flush=True)
+    return rows
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of a table of Markdown."""
+    known = ("name", "parameters", "share", "left", "change")
+    cells = [row["name"], f"{row['parameters']:,}", f"{row['share']:.2%}"]
+    cells += [row[key].splitlines()[0] for key in row if key not in known]
+    return f"| {' | '.join([*cells, _names_of(row['left'])])} |"
+
+
+def _names_of(left: list[dict[str, Any]]) -> str:
+    """Classes of the layers that are left, with their parameters."""
+    sizes: dict[str, int] = {}
+    for layer in left:
+        kind = layer["layer_type"]
+        sizes[kind] = sizes.get(kind, 0) + layer["parameters"]
+    return ", ".join(f"{kind} {size:,}" for kind, size in sizes.items())
