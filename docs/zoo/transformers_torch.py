@@ -67,7 +67,7 @@ _MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "DistilBERT": ("DistilBertForMaskedLM", _DISTILBERT),
     "ALBERT": ("AlbertForMaskedLM", {**_BERT, "embedding_size": 32}),
     "ELECTRA": ("ElectraForMaskedLM", {**_BERT, "embedding_size": 32}),
-    "MPNet": ("MPNetForMaskedLM", {**_BERT, "relative_attention_num_buckets": 8}),
+    "MPNet": ("MPNetForMaskedLM", {**_BERT, "relative_attention_num_buckets": 32}),
     "MobileBERT": ("MobileBertForMaskedLM", _MOBILEBERT),
     "Longformer": ("LongformerForMaskedLM", {**_BERT, "attention_window": 8}),
     "DeBERTa": ("DebertaForMaskedLM", {**_BERT, "relative_attention": True}),

@@ -20,10 +20,9 @@ def float_outputs(outputs: Any, mask: np.ndarray | None = None) -> list[np.ndarr
         mask: Which positions of the inputs are no padding, bools of shape (batch,
             positions). Outputs at others are left out.
     """
-    if isinstance(outputs, Mapping):
-        if "last_hidden_state" in outputs:
-            states = keras.ops.convert_to_numpy(outputs["last_hidden_state"])
-            return [_mean_state(states.astype(np.float32), mask)]
+    if isinstance(outputs, Mapping) and "last_hidden_state" in outputs:
+        states = keras.ops.convert_to_numpy(outputs["last_hidden_state"])
+        return [_mean_state(states.astype(np.float32), mask)]
     arrays = [keras.ops.convert_to_numpy(x) for x in _leaves(outputs)]
     return [
         without_padding(x, mask).astype(np.float32)

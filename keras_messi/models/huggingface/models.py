@@ -151,17 +151,19 @@ def _copy_with(model: Any, replacements: Mapping[keras.Layer, keras.Layer]) -> A
     config = copy.deepcopy(model.config)
     factored = adapter.factored_layers(model)
     recipe = {path: _recipe_of(layer) for path, layer in factored.items()}
-    tensors = stored_tensors(model)
+    tensors, matrices = stored_tensors(model), adapter.matrix_names(model)
     for old, new in replacements.items():
         path = path_of(old)
         recipe[path] = _recipe_of(new)
-        tensors.pop(path, None)  # a matrix without a layer of its own
+        tensors.pop(matrices.get(path), None)
         for name in _below(path, tensors, adapter):
             del tensors[path + adapter.SEPARATOR + name]
         tensors |= _stored_by(new, path, adapter)
     config.messi = {"framework": framework_of(model), "layers": recipe}
     small = assemble(adapter, _plain_class(model), config, tensors)
-    _check_layer_types(adapter.layer_types(model), adapter.layer_types(small))
+    _check_layer_types(
+        adapter.layer_types(model), adapter.layer_types(small), adapter.SEPARATOR
+    )
     adapter.copy_training_state(model, small)
     return small
 
@@ -250,20 +252,24 @@ def _follow(recipe: Mapping[str, Any]) -> keras.Layer:
 _STOCK = {x.__name__: x for x in (keras.layers.Dense, keras.layers.ReversibleEmbedding)}
 
 
-def _check_layer_types(expected: dict[str, type], found: dict[str, type]) -> None:
+def _check_layer_types(
+    expected: dict[str, type], found: dict[str, type], separator: str
+) -> None:
     """Raise ValueError if a copy of a model has a layer of another class somewhere."""
-    stock = {
-        path: layer_type.__name__
-        for path, layer_type in found.items()
-        if not layer_type.__module__.startswith(_OWN)
-    }
     for path, kind in expected.items():
-        if path not in found or stock.get(path, kind.__name__) != kind.__name__:
+        has_parts = any(name.startswith(path + separator) for name in found)
+        layer_type = found.get(path, kind if has_parts else None)
+        if layer_type is None or _is_other(kind, layer_type):
+            instead = f"a {layer_type.__name__}" if layer_type else "no layer"
             raise ValueError(
                 "`model` must be what its class and config build. Received: a model "
-                f"with a {kind.__name__} at {path} instead of "
-                f"{'a ' + stock[path] if path in stock else 'no layer'}"
+                f"with a {kind.__name__} at {path} instead of {instead}"
             )
+
+
+def _is_other(kind: type, layer_type: type) -> bool:
+    is_ours = layer_type.__module__.startswith(_OWN)
+    return layer_type.__name__ != kind.__name__ and not is_ours
 
 
 def _check_names(expected: set[str], found: set[str]) -> None:

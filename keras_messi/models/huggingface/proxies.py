@@ -45,9 +45,9 @@ def matrix_layer(path: str, weight: Any, dtype: str) -> NamedLayer:
 def as_matrix(shape: Sequence[int]) -> tuple[int, int]:
     """Shape of the matrix, as near to a square as can be, that joins axes to two.
 
-    A shape that makes no matrix gives one with a single row.
+    A vector has no such shape, and gives `(1, 1)`.
     """
-    cuts = range(len(shape))
+    cuts = range(1, len(shape))
     sides = [(math.prod(shape[:cut]), math.prod(shape[cut:])) for cut in cuts]
     return max(sides, key=min, default=(1, 1))
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 from safetensors.numpy import load_file as load_file
 from safetensors.numpy import save_file as save_file
+from transformers.modeling_tf_utils import TFConv1D
 
 from keras_messi._keras_internals import attribute_set
 from keras_messi.calibration.observing import (
@@ -23,10 +24,20 @@ from keras_messi.calibration.observing import (
     eagerly,
 )
 from keras_messi.models.huggingface.proxies import (
+    as_matrix,
     dense_layer,
     embedding_layer,
     factored_layer,
+    is_matrix,
+    matrix_layer,
     other_layer,
+)
+from keras_messi.models.huggingface.tensorflow_layers import (
+    FactoredLayer,
+    FactoredTable,
+    ObservedTable,
+    replace_variable,
+    variable_replaced,
 )
 from keras_messi.models.keras.surgery import NamedLayer
 
@@ -39,112 +50,70 @@ SEPARATOR = "/"
 # looked up by tf.gather and, in tied heads, multiplied by tf.matmul.
 _TABLES = ("weight", "position_embeddings", "token_type_embeddings")
 
-
-class FactoredLayer(tf_keras.layers.Layer):
-    """A compressed Keras 3 layer for a Dense layer of a tf_keras model.
-
-    tf_keras sees no weights in a Keras 3 layer, neither to train nor to save them. Here
-    they are entered into its lists.
-
-    Args:
-        factored: The layer, built.
-        scope: The scope of names that it was built in.
-        activation: What to apply to its outputs.
-    """
-
-    def __init__(
-        self,
-        factored: keras.Layer,
-        scope: str,
-        activation: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.factored = factored
-        self.scope = scope
-        self.activation = activation
-        self._list_weights()
-        self.built = True
-
-    def _list_weights(self) -> None:
-        layer = self.factored
-        self._trainable_weights[:] = [v.value for v in layer.trainable_variables]
-        self._non_trainable_weights[:] = [
-            v.value for v in layer.non_trainable_variables
-        ]
-
-    def enable_lora(self, rank: int, **options: Any) -> None:
-        """What `enable_lora` of the compressed layer does, which see."""
-        with tf.name_scope(self.scope):
-            self.factored.enable_lora(rank, **options)
-        self._list_weights()
-
-    def call(self, inputs: Any) -> Any:
-        """Apply the factored layer, then the activation of the layer replaced."""
-        outputs = self.factored(inputs)
-        return outputs if self.activation is None else self.activation(outputs)
+# Layers and their matrices, by exact types: a subclass may compute something else.
+_MATRICES = {
+    tf_keras.layers.Dense: "kernel",
+    TFConv1D: "weight",
+    tf_keras.layers.Embedding: "embeddings",
+}
 
 
-class FactoredTable(FactoredLayer):
-    """A factored Keras 3 layer for a variable that is a table of rows."""
-
-    def sparse_read(self, indices: Any, name: str | None = None) -> Any:
-        """Rows of the table: what `tf.gather` asks of a variable."""
-        return self(indices)
-
-
-class _ObservedTable:
-    """Replaces a variable that is a table, whose rows it reads."""
-
-    def __init__(self, table: tf.Variable, observer: Observer) -> None:
-        self.table = table
-        self.observer = observer
-
-    def sparse_read(self, indices: Any, name: str | None = None) -> Any:
-        """Rows of the table: what `tf.gather` asks of a variable."""
-        self.observer(indices)
-        return self.table.sparse_read(indices, name)
-
-    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
-        """The table: what `tf.matmul` asks of a tied head."""
-        return tf.convert_to_tensor(self.table, dtype, name=name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.table, name)
-
-
-class _TiedLogits(tf.__internal__.dispatch.OpDispatcher):
-    """What `tf.matmul` does with a FactoredTable, which is no tensor."""
-
-    def handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operands = dict(zip("ab", args, strict=False)) | kwargs
-        table = operands["b"]
-        if isinstance(table, FactoredTable) and operands.get("transpose_b"):
-            return table.factored(operands["a"], reverse=True)
-        return self.NOT_SUPPORTED
-
-
-_TiedLogits().register(tf.linalg.matmul)
+def _is_layer(value: Any) -> bool:
+    """Whether something is a layer as Keras 3 has it, and built."""
+    masks = getattr(value, "mask_zero", False)
+    return type(value) in _MATRICES and value.built and not masks
 
 
 class _Holder(NamedTuple):
-    """An attribute that holds a Dense layer or a table."""
+    """An attribute that holds a matrix, or a layer with one."""
 
     owner: tf_keras.layers.Layer
     attribute: str
     value: Any
 
     @property
-    def is_dense(self) -> bool:
+    def is_layer(self) -> bool:
         return isinstance(self.value, tf_keras.layers.Layer)
 
     @property
+    def is_table(self) -> bool:
+        """Whether rows of the matrix are looked up."""
+        if self.is_layer:
+            return isinstance(self.value, tf_keras.layers.Embedding)
+        kind = type(self.owner).__name__
+        return self.attribute in _TABLES and kind.endswith("Embeddings")
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the matrix is read by code that is not known."""
+        return not (self.is_layer or self.is_table)
+
+    @property
     def matrix(self) -> tf.Variable:
-        return self.value.kernel if self.is_dense else self.value
+        if self.is_layer:
+            return getattr(self.value, _MATRICES[type(self.value)])
+        return self.value
+
+    @property
+    def bias(self) -> Any:
+        """The bias of a layer, that of TFConv1D without its axis of size one."""
+        bias = getattr(self.value, "bias", None)
+        return None if bias is None else tf.reshape(bias, [-1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the matrix as its proxy shows it."""
+        shape = tuple(self.matrix.shape)
+        return as_matrix(shape) if self.is_read else shape
+
+    @property
+    def path(self) -> str:
+        """Path of the layer that the matrix is shown as."""
+        return (_name if self.is_read else _path)(self.matrix)
 
     @property
     def dtype(self) -> str:
-        return (self.value if self.is_dense else self.owner).dtype_policy.name
+        return (self.value if self.is_layer else self.owner).dtype_policy.name
 
 
 def build(model_class: type, config: Any) -> tf_keras.Model:
@@ -156,9 +125,9 @@ def build(model_class: type, config: Any) -> tf_keras.Model:
 
 def find_layers(model: tf_keras.Model) -> list[NamedLayer]:
     """Proxies of all layers with weights."""
-    weights = defaultdict(list)
+    paths, weights = _paths(model), defaultdict(list)
     for variable in model.weights:
-        weights[_path(variable)].append(variable)
+        weights[paths[id(variable)]].append(variable)
     factored, matrices = factored_layers(model), _matrices(model)
     types = layer_types(model)
     places = []
@@ -174,18 +143,29 @@ def find_layers(model: tf_keras.Model) -> list[NamedLayer]:
 
 def layer_types(model: tf_keras.Model) -> dict[str, type]:
     """Class of each layer with weights."""
+    factored = {id(v): x.path for x in _factored(model) for v in x.weights}
     # Outer layers come first, so that a path ends up with its innermost layer.
-    return {_path(v): type(layer) for layer in layers_of(model) for v in layer.weights}
+    return {
+        factored.get(id(v)) or _path(v): type(layer)
+        for layer in layers_of(model)
+        for v in layer.weights
+    }
 
 
 def _proxy(path: str, holder: _Holder) -> NamedLayer:
-    if not holder.is_dense:
+    if holder.is_table:
         return embedding_layer(path, holder.matrix, holder.dtype)
-    return dense_layer(path, holder.matrix, holder.value.bias, holder.dtype)
+    if holder.is_read:
+        return matrix_layer(path, holder.matrix, holder.dtype)
+    return dense_layer(path, holder.matrix, holder.bias, holder.dtype)
 
 
 def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
-    """Replace stock layers by compressed ones that are not built yet."""
+    """Replace matrices by compressed layers that are not built yet.
+
+    A variable that is replaced is filled with NaN, which shows in the outputs if code
+    still holds it somewhere.
+    """
     matrices = _matrices(model)
     for path, layer in layers.items():
         holder = matrices[path][0]
@@ -193,18 +173,23 @@ def put(model: tf_keras.Model, layers: Mapping[str, keras.Layer]) -> None:
         layer.dtype_policy = _with_source(layer.dtype_policy.name, holder.dtype)
         scope = f"{model.name}/{path.rpartition('/')[0]}"
         with tf.name_scope(scope):
-            layer.build((None, holder.matrix.shape[0]))
+            layer.build((None, holder.shape[0]))
         new = _wrapped(layer, scope, holder)
+        holder.matrix.assign(tf.fill(holder.matrix.shape, np.nan))
         for owner, attribute, _ in matrices[path]:
-            setattr(owner, attribute, new)
+            if holder.is_read:
+                replace_variable(owner, attribute, new)
+            else:
+                setattr(owner, attribute, new)
 
 
 def _wrapped(layer: keras.Layer, scope: str, holder: _Holder) -> FactoredLayer:
     """A layer, built, as it stands in the place of another."""
     kwargs = {"name": layer.name, "dtype": holder.owner.dtype_policy}
-    if holder.is_dense:
-        return FactoredLayer(layer, scope, holder.value.activation, **kwargs)
-    return FactoredTable(layer, scope, **kwargs)
+    if holder.is_table:
+        return FactoredTable(layer, holder.path, scope, **kwargs)
+    activation = getattr(holder.value, "activation", None)
+    return FactoredLayer(layer, holder.path, scope, activation, **kwargs)
 
 
 def _with_source(policy: str, dtype: str) -> str:
@@ -225,15 +210,13 @@ def observe(model: tf_keras.Model, observers: Mapping[str, Observer]) -> Iterato
 
     with ExitStack() as stack:
         for path, observer in observers.items():
-            layers = {id(x.value): x.value for x in matrices[path] if x.is_dense}
+            layers = {id(x.value): x.value for x in matrices[path] if x.is_layer}
             for layer in layers.values():
                 stack.enter_context(calls_wrapped(layer, observer))
-            for holder in matrices[path]:
-                if not holder.is_dense:
-                    table = _ObservedTable(holder.value, observer)
-                    stack.enter_context(
-                        attribute_set(holder.owner, holder.attribute, table)
-                    )
+            for owner, attribute, value in matrices[path]:
+                if matrices[path][0].is_table and not layers:
+                    table = ObservedTable(value, observer)
+                    stack.enter_context(attribute_set(owner, attribute, table))
         yield run
 
 
@@ -245,9 +228,11 @@ def substitute(
     matrices = _matrices(model)
     with ExitStack() as stack:
         for path, layer in layers.items():
-            new = _wrapped(layer, "", matrices[path][0])
+            first = matrices[path][0]
+            new = _wrapped(layer, "", first)
+            exchanged = variable_replaced if first.is_read else attribute_set
             for owner, attribute, _ in matrices[path]:
-                stack.enter_context(attribute_set(owner, attribute, new))
+                stack.enter_context(exchanged(owner, attribute, new))
         yield
 
 
@@ -263,31 +248,41 @@ def write(weight: tf.Variable, value: np.ndarray) -> None:
 
 def stock_weights(model: tf_keras.Model) -> dict[str, tf.Variable]:
     """All weights outside of factored layers by name."""
-    factored = factored_layers(model)
-    return {_name(v): v for v in model.weights if _path(v) not in factored}
+    factored = {id(v) for layer in _factored(model) for v in layer.weights}
+    return {_name(v): v for v in model.weights if id(v) not in factored}
+
+
+def matrix_names(model: tf_keras.Model) -> dict[str, str]:
+    """Names of the stock weights that are matrices, by the paths of their layers."""
+    return {path: _name(x[0].matrix) for path, x in _matrices(model).items()}
 
 
 def factored_layers(model: tf_keras.Model) -> dict[str, keras.Layer]:
     """The factored layers of a model by path."""
-    return {
-        _path(layer.weights[0]): layer.factored
-        for layer in layers_of(model)
-        if isinstance(layer, FactoredLayer)
-    }
+    return {layer.path: layer.factored for layer in _factored(model)}
+
+
+def _factored(model: tf_keras.Model) -> list[FactoredLayer]:
+    return [x for x in layers_of(model) if isinstance(x, FactoredLayer)]
 
 
 def copy_training_state(model: tf_keras.Model, small: tf_keras.Model) -> None:
     """Freeze the layers that have no weight that is trained in the other model."""
-    trained = {_path(variable) for variable in model.trainable_weights}
+    before, after = _paths(model), _paths(small)
+    trained = {before[id(variable)] for variable in model.trainable_weights}
     # Quantized factors are never trained, frozen or not.
-    trained |= {
-        _path(layer.weights[0])
-        for layer in layers_of(model)
-        if isinstance(layer, FactoredLayer) and layer.trainable
-    }
+    trained |= {layer.path for layer in _factored(model) if layer.trainable}
     for layer in layers_of(small):
-        if layer.weights and trained.isdisjoint(map(_path, layer.weights)):
+        paths = {after[id(variable)] for variable in layer.weights}
+        if paths and trained.isdisjoint(paths):
             layer.trainable = False
+
+
+def _paths(model: tf_keras.Model) -> dict[int, str]:
+    """Path of the layer that each weight is shown in, by the id of the weight."""
+    paths = {id(v): _path(v) for layer in layers_of(model) for v in layer.weights}
+    paths |= {id(x[0].matrix): path for path, x in _matrices(model).items()}
+    return paths | {id(v): x.path for x in _factored(model) for v in x.weights}
 
 
 def layers_of(model: tf_keras.Model) -> list[tf_keras.layers.Layer]:
@@ -310,19 +305,21 @@ def _collect(value: Any, found: dict[int, tf_keras.layers.Layer]) -> None:
 
 
 def _matrices(model: tf_keras.Model) -> dict[str, list[_Holder]]:
-    """All attributes that hold a Dense layer or a table, by path."""
+    """All attributes that hold a matrix, or a layer with one, by path."""
     holders = defaultdict(list)
     for owner in layers_of(model):
+        if isinstance(owner, FactoredLayer):
+            continue
         for attribute, value in vars(owner).items():
-            holder = _Holder(owner, attribute, value)
-            # Exact types: a subclass may compute something else.
-            if (type(value) is tf_keras.layers.Dense and value.built) or (
-                attribute in _TABLES
-                and isinstance(value, tf.Variable)
-                and type(owner).__name__.endswith("Embeddings")
-            ):
-                holders[_path(holder.matrix)].append(holder)
+            if _is_layer(value) or (_is_matrix(value) and not _is_layer(owner)):
+                holder = _Holder(owner, attribute, value)
+                holders[holder.path].append(holder)
     return holders
+
+
+def _is_matrix(value: Any) -> bool:
+    is_float = isinstance(value, tf.Variable) and value.dtype.is_floating
+    return is_float and is_matrix(tuple(value.shape))
 
 
 def _name(variable: tf.Variable) -> str:

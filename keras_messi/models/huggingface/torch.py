@@ -49,24 +49,25 @@ def build(model_class: Any, config: Any) -> nn.Module:
 
 
 def find_layers(model: nn.Module) -> list[NamedLayer]:
-    """Proxies of all layers with weights. Shared weights belong to the first layer."""
+    """Proxies of all layers with weights. Shared weights belong to one layer."""
     factored, matrices = _factored_modules(model), _matrices(model)
+    seen = {x for holders in matrices.values() for x in _shown(holders[0])}
     places = []
-    seen: set[int] = set()
     for path, module in model.named_modules():
         if path in factored:
             places.append(factored_layer(_path_of(path), module))
         if _is_inside(f"{path}.", factored):
             continue
-        own = {id(x) for x in module.parameters(recurse=False)} - seen
-        seen |= own
+        rest = []
         for name, weight in module.named_parameters(recurse=False):
-            holders = matrices.get(Holder(path, module, name).layer_path, [])
-            if id(weight) in own and holders and holders[0].parameter is weight:
+            holder = Holder(path, module, name)
+            holders = matrices.get(holder.layer_path)
+            if holders and holders[0] == holder:
                 places.append(_proxy(holders))
-                own -= _shown(holders[0])
-        if own:
-            rest = [x for x in module.parameters(recurse=False) if id(x) in own]
+            elif id(weight) not in seen:
+                rest.append(weight)
+                seen.add(id(weight))
+        if rest:
             places.append(other_layer(path, type(module).__name__, rest))
     return places
 
@@ -84,7 +85,9 @@ def _matrices(model: nn.Module) -> dict[str, list[Holder]]:
                 holder.is_layer or is_matrix(weight.shape)
             ):
                 holders[id(weight)].append(holder)
-    return {found[0].layer_path: found for found in holders.values()}
+    # Tables come first: the layer that takes the place of one serves heads, too.
+    ordered = (sorted(x, key=lambda one: not one.is_table) for x in holders.values())
+    return {found[0].layer_path: found for found in ordered}
 
 
 def _shown(holder: Holder) -> set[int]:
@@ -213,6 +216,12 @@ def stock_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         if not _is_inside(name, factored):
             names.setdefault(id(tensor), name)
     return {name: state[name] for name in names.values()}
+
+
+def matrix_names(model: nn.Module) -> dict[str, str]:
+    """Names of the stock weights that are matrices, by the paths of their layers."""
+    names = {id(tensor): name for name, tensor in stock_weights(model).items()}
+    return {path: names[id(x[0].parameter)] for path, x in _matrices(model).items()}
 
 
 def factored_layers(model: nn.Module) -> dict[str, keras.Layer]:

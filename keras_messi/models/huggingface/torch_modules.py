@@ -159,7 +159,8 @@ def _reading(cls: type, name: str, shape: torch.Size) -> type:
     def read(self: Any) -> torch.Tensor:
         return multiplied_out(self.replaced[name]).reshape(shape)
 
-    return type(cls.__name__, (cls,), {"__module__": cls.__module__, name: property(read)})
+    members = {"__module__": cls.__module__, name: property(read)}
+    return type(cls.__name__, (cls,), members)
 
 
 def _bias_of(layer: keras.Layer) -> torch.Tensor | None:
