@@ -15,6 +15,7 @@ def _network(make: Callable[..., keras.Model], size: int, **options: Any) -> Any
     return model, rng.uniform(0, 255, (2, size, size, 3)).astype("float32")
 
 
+FORMATS = ("onnx", "litert")
 NETWORKS = {
     "MobileNetV2": partial(_network, applications.MobileNetV2, 32, alpha=0.35),
     "MobileNetV3Small": partial(_network, applications.MobileNetV3Small, 32),

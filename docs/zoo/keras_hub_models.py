@@ -82,6 +82,7 @@ def vit() -> tuple[Any, Any]:
     return model, images(16)
 
 
+FORMATS = ("onnx", "litert")
 NETWORKS = {
     "BERT": lambda: (hub.BertBackbone(**ENCODER), tokens(segments=True)),
     "DistilBERT": lambda: (hub.DistilBertBackbone(**ENCODER), tokens()),

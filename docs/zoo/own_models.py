@@ -48,6 +48,7 @@ def _images() -> Any:
     return model, x
 
 
+FORMATS = ("onnx", "litert")
 NETWORKS = {
     "LSTM": lambda: _of_tokens(layers.LSTM(WIDTH)),
     "GRU": lambda: _of_tokens(layers.GRU(WIDTH)),
