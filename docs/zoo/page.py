@@ -16,12 +16,13 @@ TITLES = {
 }
 INTRODUCTION = """# Which models
 
-Small models of each architecture, with random weights: the share of their parameters in
-layers that `keras_messi.compress` takes; whether it makes factors of half the size, and 8
-bits a number that keep the outputs; whether the saved model gives the same outputs, bit
-for bit; and whether it is exported, which includes that the file gives the outputs of
-the model in its own runtime. What is left holds vectors, such as those of normalization,
-or is too small to pay. In models of the usual size that is a smaller share."""
+Small models of each architecture, with random weights: the share of their parameters
+in layers that `keras_messi.compress` takes; whether it makes factors of half the
+size, and 8 bits a number that keep the outputs; whether the saved model gives the
+same outputs, bit for bit; and whether it is exported, which includes that the file
+gives the outputs of the model in its own runtime. What is left holds vectors, such as
+those of normalization, or is too small to pay. In models of the usual size that is a
+smaller share."""
 COLUMNS = {
     "factors": "factors",
     "integers": "8 bits",
