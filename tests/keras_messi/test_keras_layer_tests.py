@@ -47,7 +47,15 @@ UNFOLDED = {
         {
             "dense": lambda: layers.MessiDense(18, **FACTORS, use_bias=False),
             "layer": lambda: keras.layers.Conv2D(6, 3, use_bias=False),
-            "axis": 1,
+            "row_axes": [0],
+        },
+        (3, 7, 7, 4),
+        (3, 5, 5, 6),
+    ),
+    "CompressedSeparableConv": (
+        {
+            "dense": lambda: layers.MessiDense(6, **FACTORS),
+            "layer": lambda: keras.layers.SeparableConv2D(6, 3),
         },
         (3, 7, 7, 4),
         (3, 5, 5, 6),

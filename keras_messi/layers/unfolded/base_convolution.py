@@ -17,7 +17,7 @@ class UnfoldedConvolution(UnfoldedLayer):
 
     Args:
         dense: The Dense layer, with linear activation.
-        layer: A layer of Keras that says all else. It holds no weights.
+        layer: A layer of Keras that says all else, by its config.
         **kwargs: What `keras.Layer` takes.
     """
 
@@ -25,7 +25,7 @@ class UnfoldedConvolution(UnfoldedLayer):
         kwargs["activity_regularizer"] = layer.activity_regularizer
         super().__init__(**kwargs)
         self.dense = dense
-        self.layer: Any = layer
+        self.layer: Any = type(layer).from_config(layer.get_config())
         self.activation = self.layer.activation
         self.input_spec = keras.InputSpec(ndim=self.layer.rank + 2)
 
@@ -53,9 +53,10 @@ class UnfoldedConvolution(UnfoldedLayer):
         """Inputs with the channels last."""
         return ops.moveaxis(x, self._channel_axis, -1)
 
-    def _in_data_format(self, x: Tensor) -> Tensor:
-        """Outputs whose channels are last, as the data format has them."""
-        return ops.moveaxis(x, -1, self._channel_axis)
+    def _products(self, inputs: Tensor) -> Tensor:
+        """Outputs of the Dense layer, as the data format has them."""
+        products = ops.cast(self.dense(self.rows("dense", inputs)), self.compute_dtype)
+        return ops.moveaxis(products, -1, self._channel_axis)
 
     def _activated(self, outputs: Tensor) -> Tensor:
         return outputs if self.activation is None else self.activation(outputs)
@@ -71,11 +72,6 @@ class UnfoldedConvolution(UnfoldedLayer):
     def from_config(cls, config: dict[str, Any]) -> Self:
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return super().from_config({**config, "layer": layer})
-
-
-def without_weights(layer: Any) -> Any:
-    """A layer of the same config, not built."""
-    return type(layer).from_config(layer.get_config())
 
 
 def dense_of(

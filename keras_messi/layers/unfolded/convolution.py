@@ -13,7 +13,6 @@ from keras_messi.layers.unfolded.base_convolution import (
     Tensor,
     UnfoldedConvolution,
     dense_of,
-    without_weights,
 )
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
 from keras_messi.layers.unfolded.windows import Fold, best_row_axes
@@ -45,8 +44,8 @@ class CompressedConv(UnfoldedConvolution):
         dense: The Dense layer, such as a `MessiDense`, with linear activation. If all
             axes of the window are in its rows, its bias is that of the convolution.
             Otherwise it must have none.
-        layer: A layer of Keras that says all else: Conv1D, Conv2D, Conv3D or one of
-            these transposed. It holds no weights.
+        layer: A layer of Keras that says all else, by its config: Conv1D, Conv2D,
+            Conv3D or one of these transposed.
         row_axes: The axes of the window in the rows, in ascending order; one at least.
         **kwargs: What `keras.Layer` takes.
 
@@ -120,7 +119,7 @@ class CompressedConv(UnfoldedConvolution):
                 layer.bias if len(row_axes) == layer.rank else None,
                 layer.kernel_regularizer,
             ),
-            without_weights(layer),
+            layer,
             row_axes,
             name=layer.name,
             dtype=layer.dtype_policy,
@@ -147,11 +146,8 @@ class CompressedConv(UnfoldedConvolution):
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:
-        if self.is_product:
-            outputs = self._in_data_format(self.dense(self.rows("dense", inputs)))
-        else:
-            outputs = self._convolved(inputs)
-        return self._activated(outputs)
+        compute = self._products if self.is_product else self._convolved
+        return self._activated(compute(inputs))
 
     @property
     def is_product(self) -> bool:

@@ -10,7 +10,6 @@ from keras_messi.layers.unfolded.base_convolution import (
     Tensor,
     UnfoldedConvolution,
     dense_of,
-    without_weights,
 )
 
 
@@ -24,8 +23,8 @@ class CompressedSeparableConv(UnfoldedConvolution):
         dense: The Dense layer from the channels after the depthwise convolution to the
             filters, such as a `MessiDense`, with linear activation. Its bias is that of
             the convolution.
-        layer: A SeparableConv1D or SeparableConv2D of Keras that says all else. It
-            holds no weights.
+        layer: A SeparableConv1D or SeparableConv2D of Keras that says all else, by its
+            config.
         **kwargs: What `keras.Layer` takes.
 
     Example:
@@ -53,7 +52,7 @@ class CompressedSeparableConv(UnfoldedConvolution):
         matrix = kernel.reshape(kernel.shape[-2:])
         unfolded = cls(
             dense_of(matrix, layer, layer.bias, layer.pointwise_regularizer),
-            without_weights(layer),
+            layer,
             name=layer.name,
             dtype=layer.dtype_policy,
             trainable=layer.trainable,
@@ -76,8 +75,7 @@ class CompressedSeparableConv(UnfoldedConvolution):
         self.built = True
 
     def call(self, inputs: Tensor) -> Tensor:
-        outputs = self.dense(self.rows("dense", inputs))
-        return self._activated(self._in_data_format(outputs))
+        return self._activated(self._products(inputs))
 
     def rows(self, name: str, inputs: Tensor) -> Tensor:
         return ops.depthwise_conv(
