@@ -184,20 +184,24 @@ class CompressedEinsumDense(UnfoldedLayer):
     def rows(self, name: str, inputs: Any, training: bool | None = None) -> Any:
         letters = self._letters(len(inputs.shape))
         order = [letters.inputs.index(x) for x in letters.free + letters.summed]
-        x = ops.transpose(inputs, order)
-        free = ops.shape(x)[: len(letters.free)]
+        x = _transposed(inputs, order)
+        if len(letters.summed) == 1:
+            return x
         sizes = dict(zip(letters.kernel, self.kernel_shape, strict=True))
-        return ops.reshape(x, (*free, math.prod(sizes[x] for x in letters.summed)))
+        n = math.prod(sizes[axis] for axis in letters.summed)
+        return ops.reshape(x, (*_sizes_of(x, len(letters.free)), n))
 
     def call(self, inputs: Any) -> Any:
         letters = self._letters(len(inputs.shape))
-        x = self.dense(self.rows("dense", inputs))  # (free axes, units)
-        x = ops.cast(x, self.compute_dtype)
-        sizes = dict(zip(letters.kernel, self.kernel_shape, strict=True))
-        kept = tuple(sizes[axis] for axis in letters.kept)
-        x = ops.reshape(x, (*ops.shape(x)[:-1], *kept))
+        rows = self.rows("dense", inputs)
+        x = ops.cast(self.dense(rows), self.compute_dtype)  # (free axes, units)
+        if len(letters.kept) > 1:
+            sizes = dict(zip(letters.kernel, self.kernel_shape, strict=True))
+            kept = (sizes[axis] for axis in letters.kept)
+            # Of the rows: tf2onnx takes reshapes after a product for one too many.
+            x = ops.reshape(x, (*_sizes_of(rows, len(letters.free)), *kept))
         found = letters.free + letters.kept
-        x = ops.transpose(x, [found.index(axis) for axis in letters.outputs])
+        x = _transposed(x, [found.index(axis) for axis in letters.outputs])
         return x if self.activation is None else self.activation(x)
 
     def compute_output_shape(
@@ -217,6 +221,18 @@ class CompressedEinsumDense(UnfoldedLayer):
             "kernel_shape": self.kernel_shape,
             "activation": keras.activations.serialize(self.activation),
         }
+
+
+def _transposed(x: Any, order: list[int]) -> Any:
+    return x if order == sorted(order) else ops.transpose(x, order)
+
+
+def _sizes_of(x: Any, num_axes: int) -> list[Any]:
+    """Sizes of the first axes for a reshape; -1 if only one is not known beforehand."""
+    sizes = list(x.shape[:num_axes])
+    if sizes.count(None) > 1:
+        return list(ops.shape(x)[:num_axes])
+    return [-1 if size is None else size for size in sizes]
 
 
 def _bias_of_columns(
