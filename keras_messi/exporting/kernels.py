@@ -45,27 +45,37 @@ class FoundKernel(NamedTuple):
     factors: np.ndarray
 
 
-def find_kernel(
+def find_kernels(
     constant: np.ndarray, matrices: Iterable[SmallMatrix], layout: Layout
+) -> list[FoundKernel]:
+    """The matrices that a constant is the kernel of: all that are equal.
+
+    If there is none, one that it is up to a factor for each filter.
+    """
+    compared = [_compared(constant, matrix, layout) for matrix in matrices]
+    found = [x for x in compared if x is not None]
+    return [x for x in found if np.all(x.factors == 1)] or found[:1]
+
+
+def _compared(
+    constant: np.ndarray, matrix: SmallMatrix, layout: Layout
 ) -> FoundKernel | None:
-    """The matrix that a constant is the kernel of, up to a factor for each filter."""
-    for matrix in matrices:
-        if matrix.fold is None or matrix.numbers.size != constant.size:
-            continue
-        sizes, order = matrix.fold.sizes, layout.permutation(matrix.fold)
-        kernel = matrix.numbers.reshape(sizes).transpose(order)
-        if np.squeeze(kernel).shape != np.squeeze(constant).shape:
-            continue
-        axis = order.index(len(sizes) - 1)
-        lines = [
-            np.moveaxis(x.reshape(kernel.shape), axis, 0).reshape(sizes[-1], -1)
-            for x in (constant, kernel)
-        ]
-        factors = factors_of_rows(*lines)
-        if factors is not None:
-            shape = [-1 if i == axis else 1 for i in range(len(order))]
-            return FoundKernel(matrix, sizes, order, factors.reshape(shape))
-    return None
+    if matrix.fold is None or matrix.numbers.size != constant.size:
+        return None
+    sizes, order = matrix.fold.sizes, layout.permutation(matrix.fold)
+    kernel = matrix.numbers.reshape(sizes).transpose(order)
+    if np.squeeze(kernel).shape != np.squeeze(constant).shape:
+        return None
+    axis = order.index(len(sizes) - 1)
+    lines = [
+        np.moveaxis(x.reshape(kernel.shape), axis, 0).reshape(sizes[-1], -1)
+        for x in (constant, kernel)
+    ]
+    factors = factors_of_rows(*lines)
+    if factors is None:
+        return None
+    shape = [-1 if i == axis else 1 for i in range(len(order))]
+    return FoundKernel(matrix, sizes, order, factors.reshape(shape))
 
 
 def factors_of_rows(constant: np.ndarray, numbers: np.ndarray) -> np.ndarray | None:

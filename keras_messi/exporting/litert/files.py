@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_messi.exporting.float_twins import SmallMatrix
-from keras_messi.exporting.kernels import Layout, factors_of_rows, find_kernel
+from keras_messi.exporting.kernels import Layout, factors_of_rows, find_kernels
 from keras_messi.exporting.litert.forms import (
     End,
     matrix,
@@ -144,10 +144,11 @@ class _Editor:
         constant = graph.read(operation.inputs[1])
         if constant is None:
             return
-        found = find_kernel(constant, self.matrices, layout)
-        if found is None:
+        kernels = find_kernels(constant, self.matrices, layout)
+        if not kernels:
             return
-        self.seen.add(found.matrix.path)
+        found = kernels[0]
+        self.seen.update(x.matrix.path for x in kernels)
 
         def compute(load: Graph) -> int:
             kernel = matrix(found.matrix.form, load)

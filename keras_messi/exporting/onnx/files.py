@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from keras_messi.exporting.float_twins import SmallMatrix
 from keras_messi.exporting.forms import Form
-from keras_messi.exporting.kernels import FoundKernel, Layout, find_kernel
+from keras_messi.exporting.kernels import FoundKernel, Layout, find_kernels
 from keras_messi.exporting.onnx.graph import Graph
 from keras_messi.exporting.onnx.lookups import looked_up
 from keras_messi.exporting.onnx.numbers import decoded
@@ -57,9 +57,10 @@ def put_forms(
         they are there.
     """
     model = onnx.load(path)
-    matrices = list({_values(x.numbers): x for x in matrices}.values())
-    places = _find(model.graph, _known(matrices))
-    kernels = _find_kernels(model.graph, matrices)
+    folded = [x for x in matrices if x.fold is not None]
+    known = _known(x for x in matrices if x.fold is None)
+    places = _find(model.graph, known)
+    kernels = _find_kernels(model.graph, folded)
     graph = Graph(model)
     if (places or kernels) and graph.opset < _LEAST_OPSET:
         raise ValueError(
@@ -76,13 +77,13 @@ def put_forms(
             matrix = decoded(place.form, graph)
             matrix = graph.transposed(matrix) if place.is_transposed else matrix
             graph.define(name, matrix)
-    for name, (shape, kernel) in kernels.items():
-        graph.define(name, _decoded_kernel(kernel, shape, graph))
+    for name, (shape, found) in kernels.items():
+        graph.define(name, _decoded_kernel(found[0], shape, graph))
     graph.finish()
     onnx.save(model, path)
-    found = {x.path for x in places.values()}
-    found |= {kernel.matrix.path for _, kernel in kernels.values()}
-    return {x.path for x in matrices} - found
+    seen = {x.path for x in places.values()}
+    seen |= {x.matrix.path for _, found in kernels.values() for x in found}
+    return ({x.path for x in known.values()} | {x.path for x in folded}) - seen
 
 
 def _known(matrices: Iterable[SmallMatrix]) -> dict[_Values, _Place]:
@@ -106,7 +107,7 @@ def _find(graph: onnx.GraphProto, known: dict[_Values, _Place]) -> dict[str, _Pl
 
 def _find_kernels(
     graph: onnx.GraphProto, matrices: Sequence[SmallMatrix]
-) -> dict[str, tuple[tuple[int, ...], FoundKernel]]:
+) -> dict[str, tuple[tuple[int, ...], list[FoundKernel]]]:
     """The kernels of convolutions that are one of the matrices, with their shapes."""
     constants = {x.name: x for x in graph.initializer}
     found = {}
@@ -115,9 +116,9 @@ def _find_kernels(
         if layout is None or node.input[1] not in constants:
             continue
         constant = numpy_helper.to_array(constants[node.input[1]])
-        kernel = find_kernel(constant, matrices, layout)
-        if kernel is not None:
-            found[node.input[1]] = constant.shape, kernel
+        kernels = find_kernels(constant, matrices, layout)
+        if kernels:
+            found[node.input[1]] = constant.shape, kernels
     return found
 
 
