@@ -17,11 +17,11 @@ _BERT = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 128,
+    "intermediate_size": 256,
     "max_position_embeddings": 24,
 }
 _DISTILBERT = {
-    **{"vocab_size": 500, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128},
+    **{"vocab_size": 500, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 256},
     "max_position_embeddings": 24,
 }
 _GPT2 = {
@@ -29,16 +29,16 @@ _GPT2 = {
     **{"bos_token_id": 1, "eos_token_id": 2},
 }
 _T5 = {
-    **{"vocab_size": 500, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4},
+    **{"vocab_size": 500, "d_model": 64, "d_kv": 16, "d_ff": 256, "num_heads": 4},
     **{"num_layers": 2, "relative_attention_num_buckets": 8},
 }
 _BART = {
     **{"vocab_size": 500, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2},
     **{"encoder_attention_heads": 4, "decoder_attention_heads": 4},
-    **{"encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_position_embeddings": 24},
+    **{"encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "max_position_embeddings": 24},
 }
 _XLNET = {
-    **{"vocab_size": 500, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128},
+    **{"vocab_size": 500, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 256},
     "d_head": 16,
 }
 _MOBILEBERT = {

@@ -18,26 +18,26 @@ _BERT = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 128,
+    "intermediate_size": 256,
     "max_position_embeddings": 24,
 }
 _DISTILBERT = {
-    **{"vocab_size": 500, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128},
+    **{"vocab_size": 500, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 256},
     "max_position_embeddings": 24,
 }
 _GPT2 = {"vocab_size": 500, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 24}
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _T5 = {
-    **{"vocab_size": 500, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4},
+    **{"vocab_size": 500, "d_model": 64, "d_kv": 16, "d_ff": 256, "num_heads": 4},
     **{"num_layers": 2, "relative_attention_num_buckets": 8},
 }
 _BART = {
     **{"vocab_size": 500, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2},
     **{"encoder_attention_heads": 4, "decoder_attention_heads": 4},
-    **{"encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_position_embeddings": 24},
+    **{"encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "max_position_embeddings": 24},
 }
 _XLNET = {
-    **{"vocab_size": 500, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128},
+    **{"vocab_size": 500, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 256},
     "d_head": 16,
 }
 _MOBILEBERT = {
@@ -48,12 +48,12 @@ _MOBILEBERT = {
 _LLAMA = {**_BERT, **_TOKENS, "num_key_value_heads": 2}
 _PICTURES = {
     **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-    **{"intermediate_size": 128, "image_size": 16, "patch_size": 4},
+    **{"intermediate_size": 256, "image_size": 16, "patch_size": 4},
 }
 _WHISPER = {
     **{"vocab_size": 500, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2},
     **{"encoder_attention_heads": 4, "decoder_attention_heads": 4},
-    **{"encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_mel_bins": 16},
+    **{"encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "num_mel_bins": 16},
     **{"max_source_positions": 16, "max_target_positions": 24},
     **{**_TOKENS, "decoder_start_token_id": 1},
 }

@@ -1,5 +1,7 @@
 """What only TensorFlow models of transformers do."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ if models.MISSING or models.BACKEND != "tensorflow":
 
 import tensorflow as tf
 import tf_keras
+from transformers import GPT2Config, TFBertModel, TFGPT2LMHeadModel
 
 from keras_messi.models.huggingface.tensorflow import layers_of
 
@@ -110,3 +113,92 @@ def test_a_model_that_its_config_does_not_build_is_refused():
         model.classifier.build((None, 24))
     with pytest.raises(ValueError, match="a Scaled at classifier .* of a Dense"):
         compress(model, CONFIG)
+
+
+class KeepsVariable(tf_keras.layers.Layer):
+    """It holds its weight in a function, too."""
+
+    def build(self, shape):
+        self.kernel = kernel = self.add_weight("kernel", (24, 24))
+        self.multiply = lambda x: tf.matmul(x, kernel)
+        super().build(shape)
+
+    def call(self, inputs):
+        return self.multiply(inputs)
+
+
+class WithInner(tf_keras.layers.Layer):
+    """It asks a layer inside for an attribute."""
+
+    attribute = "units"
+
+    def build(self, shape):
+        self.inner = tf_keras.layers.Dense(24, name="inner")
+        with tf.name_scope("inner"):
+            self.inner.build((None, 24))
+        super().build(shape)
+
+    def call(self, inputs):
+        assert getattr(self.inner, self.attribute) is not None
+        return self.inner(inputs)
+
+
+class WithReadKernel(WithInner):
+    attribute = "kernel"
+
+
+def build_with_last(layer_class):
+    """A BERT with one more layer."""
+
+    class WithLast(TFBertModel):
+        def __init__(self, config):
+            super().__init__(config)
+            self.last = layer_class(name="last")
+
+        def build(self, input_shape=None):
+            super().build(input_shape)
+            with tf.name_scope("last"):
+                self.last.build(None)
+
+        def call(self, *args, **kwargs):
+            return (self.last(super().call(*args, **kwargs)[0]),)
+
+    model = WithLast(models.build("BertModel").config)
+    model.build_in_name_scope()
+    return model
+
+
+def test_the_kernel_of_a_layer_that_is_replaced_can_be_read():
+    small, report = compress(build_with_last(WithReadKernel), CONFIG, "last")
+    assert [row.path for row in report.replaced] == ["last/inner"]
+    layer = small.last.inner
+    x = np.eye(24, dtype="float32")
+    np.testing.assert_allclose(layer(x), layer.kernel + layer.bias, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "refused", "reason"),
+    [
+        (KeepsVariable, "last/kernel", "the model then gives no finite numbers"),
+        (WithInner, "last/inner", "AttributeError: .* no attribute 'units'"),
+    ],
+)
+def test_layers_that_a_model_can_not_do_without_are_refused(
+    layer_class, refused, reason
+):
+    model = build_with_last(layer_class)
+    small, report = compress(model, CONFIG, ["last", "query"])
+    (row,) = [row for row in report.skipped if row.detail]
+    assert row.path == refused
+    assert re.search(reason, row.detail)
+    assert len(report.replaced) == 1
+    assert np.isfinite(small(models.tokens())[0]).all()
+
+
+def test_logits_of_a_table_that_is_a_layer_never_form_it(monkeypatch):
+    sizes = {"vocab_size": 60, "n_embd": 24, "n_layer": 1, "n_head": 2}
+    model = TFGPT2LMHeadModel(GPT2Config(**sizes, n_positions=20))
+    model.build_in_name_scope()
+    small, _ = compress(model, CONFIG, "wte")
+    monkeypatch.setattr(Factors, "matrix", None)
+    assert models.outputs_of(small).shape == (2, 7, 60)

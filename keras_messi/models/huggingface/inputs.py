@@ -25,7 +25,7 @@ def random_inputs(model: Any, num_inputs: int) -> dict[str, np.ndarray]:
         AttributeError: Its config does not say how large some input is.
     """
     call = getattr(model, "forward", None) or model.call
-    taken = inspect.signature(call).parameters
+    taken = {model.main_input_name, *inspect.signature(call).parameters}
     rng = np.random.default_rng(0)
     inputs = {
         name: draw(rng, model.config, num_inputs)

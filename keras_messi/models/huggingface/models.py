@@ -20,7 +20,7 @@ from keras_messi.models.huggingface import folders
 from keras_messi.models.huggingface.frameworks import adapter_for, framework_of
 from keras_messi.models.huggingface.inputs import random_inputs, vocabulary_size
 from keras_messi.models.huggingface.proxies import path_of
-from keras_messi.models.keras.surgery import LayersRefused, NamedLayer
+from keras_messi.models.keras.surgery import LayersRefused, NamedLayer, in_one_line
 
 _OWN = __name__.partition(".")[0]
 
@@ -179,7 +179,7 @@ def _problem(model: Any, small: Any) -> str | None:
     try:
         found = _outputs(adapter, small, inputs)
     except Exception as error:
-        return f"the model then fails, with {type(error).__name__}: {error}"
+        return f"the model then fails, with {in_one_line(error)}"
     pairs = zip(expected, found, strict=True)
     if all(np.isfinite(y).all() or not np.isfinite(x).all() for x, y in pairs):
         return None

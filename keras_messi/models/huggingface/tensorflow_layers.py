@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from typing import Any
 
 import keras
@@ -49,6 +48,16 @@ class FactoredLayer(tf_keras.layers.Layer):
             v.value for v in layer.non_trainable_variables
         ]
 
+    @property
+    def kernel(self) -> tf.Tensor:
+        """The matrix, multiplied out, for code that reads it."""
+        return multiplied_out(self.factored)
+
+    @property
+    def bias(self) -> tf.Variable | None:
+        """The bias of the layer."""
+        return None if self.factored.bias is None else self.factored.bias.value
+
     def enable_lora(self, rank: int, **options: Any) -> None:
         """What `enable_lora` of the compressed layer does, which see."""
         with tf.name_scope(self.scope):
@@ -67,6 +76,11 @@ class FactoredTable(FactoredLayer):
     def sparse_read(self, indices: Any, name: str | None = None) -> Any:
         """Rows of the table: what `tf.gather` asks of a variable."""
         return self(indices)
+
+    @property
+    def embeddings(self) -> tf.Tensor:
+        """The table, multiplied out, for code that reads it."""
+        return multiplied_out(self.factored)
 
     @property
     def input_dim(self) -> int:
@@ -126,7 +140,6 @@ class ObservedTable:
         return getattr(self.table, name)
 
 
-@cache
 def _reading(cls: type, name: str, shape: tuple[int, ...]) -> type:
     """A subclass in which an attribute is a matrix, multiplied out, of a shape."""
 

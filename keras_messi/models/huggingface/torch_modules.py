@@ -7,7 +7,6 @@ in which the parameter can still be read: it is multiplied out.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 
 import keras
@@ -73,8 +72,8 @@ class TiedLinear(nn.Linear):
 
 
 # Classes that use their weight as a layer of Keras does, and what they become.
-_KERNELS = {nn.Linear: CompressedLinear, Conv1D: CompressedConv1D}
-_TABLES = {nn.Embedding: CompressedEmbedding, nn.Linear: TiedLinear}
+_KERNELS: dict[type, type] = {nn.Linear: CompressedLinear, Conv1D: CompressedConv1D}
+_TABLES: dict[type, type] = {nn.Embedding: CompressedEmbedding, nn.Linear: TiedLinear}
 _LAYERS = (nn.Linear, Conv1D, nn.Embedding)
 
 
@@ -145,14 +144,12 @@ def _class_for(holder: Holder, kinds: dict[type, type]) -> type:
     return _reading(cls, holder.name, holder.parameter.shape)
 
 
-@cache
 def _subclass(cls: type, base: type, new: type) -> type:
     """A subclass of a class in which a subclass of its base stands before the base."""
     bases = (new,) if cls is base else (cls, new)
     return type(cls.__name__, bases, {"__module__": cls.__module__})
 
 
-@cache
 def _reading(cls: type, name: str, shape: torch.Size) -> type:
     """A subclass in which an attribute is a matrix, multiplied out, of a shape."""
 
@@ -177,10 +174,9 @@ def told(holder: Holder, observer: Callable[[Any], None]) -> Iterator[None]:
         observer(input)
         return base.forward(self, input)
 
+    telling = type(base.__name__, (base,), {"forward": forward})
     with restored([holder]):
-        holder.module.__class__ = _subclass.__wrapped__(
-            cls, base, type(base.__name__, (base,), {"forward": forward})
-        )
+        holder.module.__class__ = _subclass(cls, base, telling)
         yield
 
 

@@ -282,10 +282,15 @@ def _error_of_trace(model: keras.Model, dtype: str) -> str | None:
     try:
         trace(model, dtype)
     except Exception as error:  # the code of any model may raise anything
-        # Keras puts the layer before the message, and colours and arguments around it.
-        paragraphs = re.sub(r"\x1b\[\d*m", "", str(error)).split("\n\n")
-        return " ".join([f"{type(error).__name__}:", *paragraphs[:2]])
+        return in_one_line(error)
     return None
+
+
+def in_one_line(error: Exception) -> str:
+    """The class of an error that a model raised, and what it says."""
+    # Keras puts the layer before the message, and colours and arguments around it.
+    paragraphs = re.sub(r"\x1b\[\d*m", "", str(error)).split("\n\n")
+    return " ".join([f"{type(error).__name__}:", *paragraphs[:2]])
 
 
 def _compile_as(copy: keras.Model, model: keras.Model) -> None:
