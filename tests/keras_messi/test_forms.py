@@ -6,7 +6,7 @@ import pytest
 
 from keras_messi import layers
 from keras_messi.exporting.float_twins import float_twin
-from keras_messi.exporting.forms import Factors, Integers
+from keras_messi.exporting.forms import Factors, Integers, transposed
 from keras_messi.exporting.forms_of_layers import form_of_layer
 from tests.keras_messi.small_layers import KINDS, D, N, matrix_of, small_layer
 
@@ -23,6 +23,22 @@ def test_a_form_is_the_matrix_that_the_layer_computes_with(kind, is_dense):
     assert form.matrix().dtype == np.float32
     want = matrix_of(layer)
     np.testing.assert_allclose(form.matrix(), want, atol=1e-5 * np.abs(want).max())
+
+
+@each_kind
+def test_the_form_of_a_transpose_is_its_matrix(kind):
+    form = form_of_layer(small_layer(kind, is_dense=True))
+    np.testing.assert_array_equal(transposed(form).matrix(), form.matrix().T)
+
+
+def test_one_cluster_of_outputs_is_exported_as_factors():
+    layer = layers.MessiDense(D, 1, 3, side="outputs", use_bias=False)
+    layer.build((None, N))
+    layer.quantize("int8")
+    form = form_of_layer(layer)
+    assert isinstance(form, Factors)
+    assert isinstance(form.coordinates[0], Integers)
+    np.testing.assert_allclose(form.matrix(), matrix_of(layer), atol=1e-6)
 
 
 def test_layers_that_store_plain_numbers_have_no_form():
