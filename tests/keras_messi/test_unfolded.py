@@ -323,8 +323,15 @@ def test_factors_inside_are_quantized_and_trained(model):
     assert [path for path in unchanged if "key/bias" not in path] == []
 
 
+def test_all_kinds_compute_with_what_keras_quantizes(model):
+    quantized = keras_messi.quantize(model, "int8", ".*")
+    before, after = (as_numpy(x(IDS))[0] for x in (model, quantized))
+    assert np.square(after - before).mean() < 1e-3 * before.var()
+
+
 def test_noise_stands_in_unfolded_layers_and_leaves_them(model):
-    noisy = add_quant_noise(model, "fused|query", rate=0.5, block_size=4, seed=0)
+    filters = "fused|query|both_ways"
+    noisy = add_quant_noise(model, filters, rate=0.5, block_size=3, seed=0)
     assert_same(noisy, model, IDS)  # in inference there is none
     assert not np.allclose(*(as_numpy(noisy(IDS, training=t))[0] for t in (0, 1)))
     assert_same(remove_quant_noise(noisy), model, IDS)

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_messi._keras_internals import attribute_set
 from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.kernels import kernel_and_bias
 
 # What layers around a recurrent one, such as Bidirectional, read on it.
 _READ = (
@@ -93,12 +94,11 @@ class CompressedRecurrent(UnfoldedLayer):
         return unfolded
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        for dense, n in (
-            (self.kernel, input_shape[-1]),
-            (self.recurrent_kernel, self.layer.units),
-        ):
+        sizes = input_shape[-1], self.layer.units
+        self._num_rows = dict(zip(self.dense_names, sizes, strict=True))
+        for name, dense in self.dense_layers.items():
             if not dense.built:
-                dense.build((None, n))
+                dense.build((None, self._num_rows[name]))
         # It is called with the kernels of the Dense layers, and must not make its own.
         self.layer.built = self.layer.cell.built = True
         self.built = True
@@ -115,24 +115,28 @@ class CompressedRecurrent(UnfoldedLayer):
     def _run(self, layer: Any, sequences: Any, *arguments: Any) -> Any:
         """Call a layer of Keras, that without weights or its twin, with the kernels."""
         initial_state, mask, training = arguments
-        weights = {
-            name: ops.cast(dense.kernel, self.compute_dtype)
+        parts = {
+            name: kernel_and_bias(dense, self._num_rows[name], self.compute_dtype)
             for name, dense in self.dense_layers.items()
         }
+        weights = {name: kernel for name, (kernel, _) in parts.items()}
+        weights["bias"] = self._bias([bias for _, bias in parts.values()])
         with ExitStack() as stack:
-            for name, value in {**weights, "bias": self._bias()}.items():
+            for name, value in weights.items():
                 stack.enter_context(attribute_set(layer.cell, name, value))
             return layer.call(
                 sequences, initial_state=initial_state, mask=mask, training=training
             )
 
-    def _bias(self) -> Any:
+    def _bias(self, biases: list[Any]) -> Any:
         """The bias of the cell, None if it has none."""
-        biases = [x.bias for x in (self.kernel, self.recurrent_kernel)]
-        known = [ops.cast(x, self.compute_dtype) for x in biases if x is not None]
-        if len(known) == 2:
-            return ops.stack(known)
-        return known[0] if known else None
+        if not self.layer.use_bias:
+            return None
+        return ops.stack(biases) if self._has_two_biases else biases[0]
+
+    @property
+    def _has_two_biases(self) -> bool:
+        return isinstance(self.layer, keras.layers.GRU) and self.layer.reset_after
 
     def rows(
         self,
