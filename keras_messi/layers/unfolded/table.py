@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_messi._keras_internals import own_weights
 from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.convolution import CompressedConv
@@ -85,14 +86,22 @@ def is_unfoldable(layer: keras.Layer) -> bool:
 
 
 def why_not_unfolded(layer: keras.Layer) -> str:
-    """What is in the way of unfolding a layer; "" if its kind is not known."""
-    kind = _KINDS.get(plain_type(layer))
-    if plain_type(layer) in _LEFT:
-        return _LEFT[plain_type(layer)]
-    if kind is None:
-        base = next((x for x in _KINDS if isinstance(layer, x)), None)
-        return f"a {base.__name__} with code of its own" if base else ""
-    return _obstacle(kind, layer) or ""
+    """What is in the way of unfolding a layer; "" if nothing is, or it is empty."""
+    cls = plain_type(layer)
+    if cls in _KINDS:
+        return _obstacle(_KINDS[cls], layer) or ""
+    if cls in _LEFT:
+        return _LEFT[cls]
+    base = next((x for x in _KINDS if isinstance(layer, x)), None)
+    return f"a {base.__name__} with code of its own" if base else _of_others(layer)
+
+
+def _of_others(layer: keras.Layer) -> str:
+    shapes = [weight.shape for weight in own_weights(layer)]
+    if any(sum(size > 1 for size in shape) > 1 for shape in shapes):
+        name = type(layer).__name__
+        return f"no unfolding of a {name} is known: keras_messi.register_layer adds one"
+    return "its weights are vectors" if shapes else ""
 
 
 def _obstacle(kind: type[UnfoldedLayer], layer: Any) -> str | None:
