@@ -14,8 +14,8 @@ from keras_messi.exporting.forms import Factors, Floats, Form
 from keras_messi.exporting.forms_of_layers import form_of_layer
 from keras_messi.layers.dense import MessiDense
 from keras_messi.layers.unfolded.base import stands_for
-from keras_messi.layers.unfolded.convolution import CompressedConv
-from keras_messi.layers.unfolded.windows import Fold
+from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.windows import Fold
 from keras_messi.models.adapter import family_of, replace_accepted
 from keras_messi.models.keras.surgery import NamedLayer
 

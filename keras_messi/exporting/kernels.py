@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_messi.exporting.float_twins import SmallMatrix
-from keras_messi.layers.unfolded.windows import Fold
+from keras_messi.layers.unfolded.convolutions.windows import Fold
 
 # Share of the largest weight of a filter that two floats of one number may differ by.
 _ROUNDING = 1e-6

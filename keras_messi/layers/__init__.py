@@ -29,10 +29,12 @@ from keras_messi.layers.noise.codeword_noise import CodewordNoise
 from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
 from keras_messi.layers.unfolded.base import UnfoldedLayer
-from keras_messi.layers.unfolded.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.separable_convolution import (
+    CompressedSeparableConv,
+)
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
-from keras_messi.layers.unfolded.separable_convolution import CompressedSeparableConv
 from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 __all__ = [

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 
 from keras_messi.layers import CompressedConv, CompressedSeparableConv, MessiDense
 from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.unfolded.convolutions.windows import Fold, best_row_axes
 from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
-from keras_messi.layers.unfolded.windows import Fold, best_row_axes
 
 RNG = np.random.default_rng(0)
 # More filters than places along any axis: where there are as many as along the last

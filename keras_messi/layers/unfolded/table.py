@@ -8,10 +8,12 @@ import keras
 from keras_messi._keras_internals import own_weights
 from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
-from keras_messi.layers.unfolded.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.separable_convolution import (
+    CompressedSeparableConv,
+)
 from keras_messi.layers.unfolded.einsum_dense import CompressedEinsumDense
 from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
-from keras_messi.layers.unfolded.separable_convolution import CompressedSeparableConv
 from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 _KINDS: dict[type, type[UnfoldedLayer]] = {

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_messi.layers.dense import StoredDense
-from keras_messi.layers.unfolded.base_convolution import (
+from keras_messi.layers.unfolded.convolutions.base import (
     Tensor,
     UnfoldedConvolution,
     dense_of,
 )
+from keras_messi.layers.unfolded.convolutions.windows import Fold, best_row_axes
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
-from keras_messi.layers.unfolded.windows import Fold, best_row_axes
 
 Kernel = tuple[Tensor, Sequence[int]]  # with the axes that it is along
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_messi.layers.unfolded.base_convolution import (
+from keras_messi.layers.unfolded.convolutions.base import (
     Tensor,
     UnfoldedConvolution,
     dense_of,

@@ -1,0 +1,1 @@
+"""Convolutions whose kernels are those of Dense layers."""
