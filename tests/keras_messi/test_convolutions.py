@@ -278,7 +278,7 @@ def test_a_convolution_of_one_place_is_a_dense_layer():
         (layers.DepthwiseConv1D(3), "too small to pay"),
         (layers.DepthwiseConv2D(3), "too small to pay"),
         (layers.Conv1D(6, 3, lora_rank=2), "LoRA"),
-        (layers.BatchNormalization(), ""),
+        (layers.BatchNormalization(), "its weights are vectors"),
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
@@ -287,7 +287,6 @@ def test_what_is_left_says_why(layer, reason):
     layer.build((None, 8, 4) if "1D" in type(layer).__name__ else (None, 8, 8, 4))
     assert unfold(layer) is None
     assert reason in why_not_unfolded(layer)
-    assert bool(reason) == bool(why_not_unfolded(layer))
 
 
 @pytest.mark.parametrize(
