@@ -26,7 +26,7 @@ from vgg19_network import Split, accuracy, dense_layers, features
 from keras_messi import MessiConfig, compress
 
 HERE = Path(__file__)
-RATES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+RATES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.985)
 KINDS = [("SVD", 1), ("MESSI", 2), ("MESSI", 5), ("ours", 2), ("ours", 5)]
 # Clusters as many as it chooses, kernels weighted by what they receive on these many
 # training images.
