@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.stock import dense_for
 
 # Stands for the axes that "..." does: the layers of Keras allow it at the start.
 _ANY = "."
@@ -133,24 +134,13 @@ class CompressedEinsumDense(UnfoldedLayer):
         order = [axes.kernel.index(x) for x in axes.summed + axes.kept]
         rows = math.prod(kernel.shape[axis] for axis in order[: len(axes.summed)])
         matrix = kernel.transpose(order).reshape(rows, -1)
-        dense = keras.layers.Dense(
-            matrix.shape[1],
-            use_bias=layer.bias is not None,
-            kernel_regularizer=layer.kernel_regularizer,
-            kernel_constraint=layer.kernel_constraint,
-            bias_regularizer=layer.bias_regularizer,
-            bias_constraint=layer.bias_constraint,
-            name=layer.name,
-            dtype=layer.dtype_policy,
-        )
-        dense.build((None, rows))
-        dense.kernel.assign(matrix)
+        bias = None
         if layer.bias is not None:
             sizes = dict(zip(axes.kernel, kernel.shape, strict=True))
-            bias = ops.convert_to_numpy(layer.bias)
-            dense.bias.assign(_bias_of_columns(bias, layer.bias_axes, axes, sizes))
+            own = ops.convert_to_numpy(layer.bias)
+            bias = _bias_of_columns(own, layer.bias_axes, axes, sizes)
         unfolded = cls(
-            dense,
+            dense_for(layer, matrix, bias),
             layer.equation,
             kernel.shape,
             layer.activation,

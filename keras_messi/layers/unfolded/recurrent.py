@@ -1,6 +1,6 @@
 """Recurrent layers: LSTM, GRU and SimpleRNN, with both kernels in Dense layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from operator import attrgetter
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ from keras import ops
 from keras_messi._keras_internals import attribute_set
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
+from keras_messi.layers.unfolded.stock import dense_for, unbuilt
 
 # What layers around a recurrent one, such as Bidirectional, read on it.
 _READ = (
@@ -69,7 +70,7 @@ class CompressedRecurrent(UnfoldedLayer):
     ) -> None:
         super().__init__(**kwargs)
         self.kernel, self.recurrent_kernel = kernel, recurrent_kernel
-        self.layer: Any = _twin(layer, dtype=self.dtype_policy)
+        self.layer: Any = unbuilt(layer, dtype=self.dtype_policy)
         self.supports_masking = True
 
     @classmethod
@@ -82,9 +83,19 @@ class CompressedRecurrent(UnfoldedLayer):
         if layer.cell.bias is not None:
             rows = np.atleast_2d(ops.convert_to_numpy(layer.cell.bias))
             biases[: len(rows)] = rows
+        kernel, recurrent_kernel = (
+            dense_for(
+                layer,
+                ops.convert_to_numpy(getattr(layer.cell, name)),
+                bias,
+                name.removesuffix("_kernel"),
+                f"{layer.name}_{name}",
+            )
+            for name, bias in zip(cls.dense_names, biases, strict=True)
+        )
         unfolded = cls(
-            _dense(layer, "kernel", biases[0]),
-            _dense(layer, "recurrent_kernel", biases[1]),
+            kernel,
+            recurrent_kernel,
             layer,
             name=layer.name,
             dtype=layer.dtype_policy,
@@ -150,7 +161,7 @@ class CompressedRecurrent(UnfoldedLayer):
             return sequences
         # The state before each step. Of a GRU without `reset_after`, candidates get
         # what the reset gate lets through of it.
-        layer = _twin(self.layer, return_sequences=True, return_state=False)
+        layer = unbuilt(self.layer, return_sequences=True, return_state=False)
         layer.built = layer.cell.built = True
         states = self._run(layer, sequences, initial_state, mask, training)
         return ops.pad(states[:, :-1], ((0, 0), (1, 0), (0, 0)))
@@ -169,7 +180,7 @@ class CompressedRecurrent(UnfoldedLayer):
         return self.layer.get_initial_state(batch_size)
 
     def get_config(self) -> dict[str, Any]:
-        layer = keras.saving.serialize_keras_object(_twin(self.layer))
+        layer = keras.saving.serialize_keras_object(unbuilt(self.layer))
         return {**super().get_config(), "layer": layer}
 
     @classmethod
@@ -180,34 +191,3 @@ class CompressedRecurrent(UnfoldedLayer):
 
 for _name in _READ:
     setattr(CompressedRecurrent, _name, property(attrgetter(f"layer.{_name}")))
-
-
-def _twin(layer: Any, **changes: Any) -> Any:
-    """A recurrent layer of the same config without weights, with some changes."""
-    return type(layer).from_config({**layer.get_config(), **changes})
-
-
-def _dense(layer: Any, name: str, bias: np.ndarray | None) -> keras.Layer:
-    """A Dense layer with a kernel of a recurrent layer, and what belongs to it."""
-    kernel = ops.convert_to_numpy(getattr(layer.cell, name))
-    dense = keras.layers.Dense(
-        kernel.shape[1],
-        use_bias=bias is not None,
-        name=f"{layer.name}_{name}",
-        dtype=layer.dtype_policy,
-        **_of_weight(layer, name.removesuffix("_kernel"), "kernel"),
-        **_of_weight(layer, "bias", "bias"),
-    )
-    dense.build((None, kernel.shape[0]))
-    dense.kernel.assign(kernel)
-    if bias is not None:
-        dense.bias.assign(bias)
-    return dense
-
-
-def _of_weight(layer: Any, name: str, argument: str) -> Mapping[str, Any]:
-    """Regularizer and constraint of a weight, as arguments of a Dense layer."""
-    return {
-        f"{argument}_{x}": getattr(layer, f"{name}_{x}")
-        for x in ("regularizer", "constraint")
-    }

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_messi.layers.unfolded.base import UnfoldedLayer
+from keras_messi.layers.unfolded.stock import unbuilt
 
 Tensor = Any
 
@@ -25,7 +25,7 @@ class UnfoldedConvolution(UnfoldedLayer):
         kwargs["activity_regularizer"] = layer.activity_regularizer
         super().__init__(**kwargs)
         self.dense = dense
-        self.layer: Any = type(layer).from_config(layer.get_config())
+        self.layer: Any = unbuilt(layer)
         self.activation = self.layer.activation
         self.input_spec = keras.InputSpec(ndim=self.layer.rank + 2)
 
@@ -72,31 +72,3 @@ class UnfoldedConvolution(UnfoldedLayer):
     def from_config(cls, config: dict[str, Any]) -> Self:
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return super().from_config({**config, "layer": layer})
-
-
-def dense_of(
-    matrix: np.ndarray, layer: Any, bias: Any, regularizer: Any
-) -> keras.layers.Dense:
-    """A Dense layer of Keras for a layer with another kind of kernel.
-
-    Args:
-        matrix: The kernel of the new layer.
-        layer: The layer, of which the new one has name, dtype policy and what belongs
-            to the bias.
-        bias: The bias, None for none.
-        regularizer: Regularizer of the kernel.
-    """
-    dense = keras.layers.Dense(
-        matrix.shape[1],
-        use_bias=bias is not None,
-        kernel_regularizer=regularizer,
-        bias_regularizer=layer.bias_regularizer,
-        bias_constraint=layer.bias_constraint,
-        name=layer.name,
-        dtype=layer.dtype_policy,
-    )
-    dense.build((None, matrix.shape[0]))
-    dense.kernel.assign(matrix)
-    if bias is not None:
-        dense.bias.assign(bias)
-    return dense

@@ -12,10 +12,10 @@ from keras_messi.layers.dense import StoredDense
 from keras_messi.layers.unfolded.convolutions.base import (
     Tensor,
     UnfoldedConvolution,
-    dense_of,
 )
 from keras_messi.layers.unfolded.convolutions.windows import Fold, best_row_axes
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
+from keras_messi.layers.unfolded.stock import dense_for
 
 Kernel = tuple[Tensor, Sequence[int]]  # with the axes that it is along
 
@@ -113,11 +113,10 @@ class CompressedConv(UnfoldedConvolution):
         *window, channels, filters = kernel.shape
         fold = Fold(tuple(window), channels, filters, row_axes)
         unfolded = cls(
-            dense_of(
-                fold.matrix(kernel),
+            dense_for(
                 layer,
+                fold.matrix(kernel),
                 layer.bias if len(row_axes) == layer.rank else None,
-                layer.kernel_regularizer,
             ),
             layer,
             row_axes,

@@ -9,8 +9,8 @@ from keras import ops
 from keras_messi.layers.unfolded.convolutions.base import (
     Tensor,
     UnfoldedConvolution,
-    dense_of,
 )
+from keras_messi.layers.unfolded.stock import dense_for
 
 
 @keras.saving.register_keras_serializable(package="keras_messi")
@@ -51,7 +51,7 @@ class CompressedSeparableConv(UnfoldedConvolution):
         kernel = ops.convert_to_numpy(layer.pointwise_kernel)
         matrix = kernel.reshape(kernel.shape[-2:])
         unfolded = cls(
-            dense_of(matrix, layer, layer.bias, layer.pointwise_regularizer),
+            dense_for(layer, matrix, layer.bias, "pointwise"),
             layer,
             name=layer.name,
             dtype=layer.dtype_policy,
