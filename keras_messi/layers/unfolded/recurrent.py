@@ -14,7 +14,7 @@ from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.kernels import kernel_and_bias
 from keras_messi.layers.unfolded.stock import dense_for, unbuilt
 
-# What layers around a recurrent one, such as Bidirectional, read on it.
+# What layers around a recurrent one, such as Bidirectional, read and write on it.
 _READ = (
     "cell",
     "go_backwards",
@@ -189,5 +189,12 @@ class CompressedRecurrent(UnfoldedLayer):
         return super().from_config({**config, "layer": layer})
 
 
+def _of_layer(name: str) -> property:
+    def write(self: CompressedRecurrent, value: Any) -> None:
+        setattr(self.layer, name, value)
+
+    return property(attrgetter(f"layer.{name}"), write)
+
+
 for _name in _READ:
-    setattr(CompressedRecurrent, _name, property(attrgetter(f"layer.{_name}")))
+    setattr(CompressedRecurrent, _name, _of_layer(_name))
