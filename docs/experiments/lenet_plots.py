@@ -64,7 +64,7 @@ def save_curves(
             for rate in rates
         ]
         axes.errorbar(
-            [100 * rate for rate in rates],
+            range(len(rates)),
             [np.mean(points) for points in lost],
             [np.std(points) for points in lost],
             label=method if k < 2 else f"{method}, k = {k}",
@@ -75,7 +75,7 @@ def save_curves(
     for axes, when in zip(panels, WHEN, strict=True):
         axes.set_title(f"{when} fine-tuning")
         axes.set_xlabel("numbers removed from the hidden layers (%)")
-        axes.set_xticks([100 * rate for rate in rates])
+        axes.set_xticks(range(len(rates)), [f"{100 * rate:g}" for rate in rates])
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy lost (points)")
     panels[1].legend()
