@@ -15,6 +15,9 @@ from keras_messi.exporting.forms_of_layers import form_of_layer
 from keras_messi.layers.dense import MessiDense
 from keras_messi.layers.unfolded.base import stands_for
 from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.grouped_convolution import (
+    CompressedGroupedConv,
+)
 from keras_messi.layers.unfolded.convolutions.windows import Fold
 from keras_messi.models.adapter import family_of, replace_accepted
 from keras_messi.models.keras.surgery import NamedLayer
@@ -118,6 +121,8 @@ def _convolution(layer: keras.Layer) -> CompressedConv | None:
     """The convolution that a layer is inside of, if it is one."""
     link = stands_for(layer)
     unfolded = None if link is None else link.unfolded
+    if link and isinstance(unfolded, CompressedGroupedConv):
+        unfolded = unfolded.convolution(link.name)
     return unfolded if isinstance(unfolded, CompressedConv) else None
 
 

@@ -30,6 +30,9 @@ from keras_messi.layers.noise.quant_noise import QuantNoise
 from keras_messi.layers.storage.lookup import static_lookup
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.grouped_convolution import (
+    CompressedGroupedConv,
+)
 from keras_messi.layers.unfolded.convolutions.separable_convolution import (
     CompressedSeparableConv,
 )
@@ -40,6 +43,7 @@ from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 __all__ = [
     "CompressedConv",
     "CompressedEinsumDense",
+    "CompressedGroupedConv",
     "CompressedRecurrent",
     "CompressedSeparableConv",
     "CodewordNoise",

@@ -63,6 +63,12 @@ class StoredMatrix(QuantizesWeights, keras.Layer):
         """A storage of those options that are for it, which are removed."""
         return self.storage_class.pop_from(options)
 
+    def add_weight(self, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+        # In mixed precision, Keras has all floats of a layer in one type.
+        if dtype == "float16" and self.variable_dtype != self.compute_dtype:
+            dtype = self.variable_dtype
+        return super().add_weight(*args, dtype=dtype, **kwargs)
+
     def _add_weights(self, n: int) -> None:
         """Create all weights of the layer, for a matrix of n rows."""
         raise NotImplementedError

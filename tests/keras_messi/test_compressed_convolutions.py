@@ -180,6 +180,23 @@ def test_mixed_precision_computes_in_float16():
     assert relative_change(small, model) < 0.3
 
 
+def test_groups_are_compressed_saved_and_exported(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(X.shape[1:])
+    conv = layers.Conv2D(48, 3, groups=2, padding="same", strides=2, name="conv")
+    model = keras.Model(inputs, layers.ReLU()(conv(inputs)))
+    config = MessiConfig(rate=0.4, num_clusters=1, scope="layer")
+    small, report = compress(model, config, calibration_data=X)
+    assert [x.path for x in report.replaced] == ["conv/group_0", "conv/group_1"]
+    assert relative_change(small, model) < 0.5  # of random weights
+    save_model(small, tmp_path / "small.keras")
+    loaded = load_model(tmp_path / "small.keras")
+    assert np.array_equal(computed(loaded), computed(small))
+    if keras.backend.backend() == "tensorflow":
+        for name in ("small.onnx", "small.tflite"):
+            keras_messi.export(small, tmp_path / name)  # compares the outputs
+
+
 def test_the_command_line_tells_of_convolutions(small, tmp_path, capsys):
     save_model(small, tmp_path / "small.keras")
     main(["inspect", str(tmp_path / "small.keras")])

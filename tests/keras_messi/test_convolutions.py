@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from keras import layers, ops
 from numpy.testing import assert_allclose
 
-from keras_messi.layers import CompressedConv, CompressedSeparableConv, MessiDense
+from keras_messi.layers import (
+    CompressedConv,
+    CompressedGroupedConv,
+    CompressedSeparableConv,
+    MessiDense,
+)
 from keras_messi.layers.storage.factors import Factors
 from keras_messi.layers.unfolded.convolutions.windows import Fold, best_row_axes
 from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
@@ -135,6 +140,63 @@ def test_factors_are_two_convolutions(cls, options, data_format, monkeypatch):
         with monkeypatch.context() as patch:
             patch.delattr(Factors, "matrix")
             assert_close(small(x), expected)
+
+
+GROUPED = [
+    (layers.Conv1D, {"padding": "causal", "dilation_rate": 2, "groups": 3}),
+    (layers.Conv2D, {"padding": "same", "strides": 2, "groups": 2}),
+    (layers.Conv2D, {"groups": 2, "use_bias": False, "data_format": "channels_first"}),
+    (layers.Conv3D, {"groups": 6}),
+]
+
+
+@pytest.mark.parametrize(("cls", "options"), GROUPED)
+def test_groups_are_convolutions_of_their_own(cls, options):
+    layer, x = built(cls, {**options, "filters": 12, "activation": "tanh"}, channels=6)
+    expected = computed(layer, x)
+    unfolded = unfold(layer)
+    names = [f"group_{i}" for i in range(options["groups"])]
+    assert list(unfolded.dense_layers) == names
+    assert_close(unfolded(x), expected)
+    assert unfolded.compute_output_shape(x.shape) == expected.shape
+    assert unfolded.count_params() == layer.count_params()
+
+
+def test_a_group_can_have_factors_and_the_others_not():
+    options = {"groups": 2, "filters": 2 * FILTERS, "padding": "same"}
+    layer, x = built(layers.Conv2D, options, channels=2 * CHANNELS)
+    expected = computed(layer, x)
+    grouped = unfold(layer)
+    n, d = grouped.convolution("group_1").dense.kernel.shape
+    dense = MessiDense(
+        d,
+        num_clusters=1,
+        rank=1,
+        use_bias=layer.rank == len(grouped.convolution("group_1").row_axes),
+    )
+    dense.build((None, n))
+    small = grouped.with_dense({"group_1": dense})
+    assert small.count_params() < layer.count_params()
+    assert_close(small(x)[..., :FILTERS], expected[..., :FILTERS])
+    again = CompressedGroupedConv.from_config(small.get_config())
+    again.build(x.shape)
+    again.set_weights(small.get_weights())
+    assert_close(again(x), ops.convert_to_numpy(small(x)))
+
+
+def test_groups_are_compressed_and_calibrated_each_by_its_channels():
+    layer, x = built(layers.Conv2D, {"groups": 2, "filters": 8}, channels=4)
+    grouped = unfold(layer)
+    halves = x[..., :2], x[..., 2:]
+    for name, half in zip(grouped.dense_layers, halves, strict=True):
+        conv = grouped.convolution(name)
+        rows = grouped.rows(name, ops.convert_to_tensor(x))
+        assert_allclose(rows, conv.rows("dense", ops.convert_to_tensor(half)))
+
+
+def test_there_is_one_convolution_for_each_group():
+    with pytest.raises(ValueError, match="0 convolutions for 2 groups"):
+        CompressedGroupedConv([], layers.Conv2D(6, 3, groups=2))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +334,7 @@ def test_a_convolution_of_one_place_is_a_dense_layer():
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (layers.Conv2D(6, 3, groups=2), "it convolves in 2 groups"),
+        (layers.Conv2D(6, 3, groups=2, kernel_constraint="max_norm"), "constraint"),
         (layers.Conv2D(6, 3, kernel_constraint="max_norm"), "constraint"),
         (layers.SeparableConv2D(6, 3, pointwise_constraint="max_norm"), "constraint"),
         (layers.DepthwiseConv1D(3), "too small to pay"),

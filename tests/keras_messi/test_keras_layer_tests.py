@@ -52,6 +52,19 @@ UNFOLDED = {
         (3, 7, 7, 4),
         (3, 5, 5, 6),
     ),
+    "CompressedGroupedConv": (
+        {
+            "convolutions": lambda: [
+                layers.CompressedConv(
+                    layers.MessiDense(3, **FACTORS), keras.layers.Conv2D(3, 3), [0, 1]
+                )
+                for _ in range(2)
+            ],
+            "layer": lambda: keras.layers.Conv2D(6, 3, groups=2),
+        },
+        (3, 7, 7, 4),
+        (3, 5, 5, 6),
+    ),
     "CompressedSeparableConv": (
         {
             "dense": lambda: layers.MessiDense(6, **FACTORS),
@@ -61,11 +74,6 @@ UNFOLDED = {
         (3, 5, 5, 6),
     ),
 }
-
-
-def mixes(arguments):
-    """Whether a layer has no scales: these are float16, which Keras does not expect."""
-    return not {"bits", "quantization"} & set(arguments)
 
 
 def run(layer_class, arguments, input_shape, output_shape, **options):
@@ -87,7 +95,6 @@ def test_dense_layers(name):
         (5, 12),
         (5, 8),
         supports_masking=True,
-        run_mixed_precision_check=mixes(DENSE[name]),
     )
 
 
@@ -101,7 +108,6 @@ def test_embedding_layers(name):
         (5, 4),
         (5, 4, 8),
         input_dtype="int32",
-        run_mixed_precision_check=mixes(EMBEDDING[name]),
     )
 
 

@@ -81,7 +81,7 @@ class UnfoldedLayer(keras.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, those of `keras.Layer` and the Dense layers."""
         serialize = keras.saving.serialize_keras_object
-        inner = {name: serialize(layer) for name, layer in self.dense_layers.items()}
+        inner = {name: serialize(getattr(self, name)) for name in self.dense_names}
         return {**super().get_config(), **inner}
 
     @classmethod

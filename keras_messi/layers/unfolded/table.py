@@ -9,6 +9,9 @@ from keras_messi._keras_internals import own_weights
 from keras_messi.layers.kinds import plain_type
 from keras_messi.layers.unfolded.base import UnfoldedLayer
 from keras_messi.layers.unfolded.convolutions.convolution import CompressedConv
+from keras_messi.layers.unfolded.convolutions.grouped_convolution import (
+    CompressedGroupedConv,
+)
 from keras_messi.layers.unfolded.convolutions.separable_convolution import (
     CompressedSeparableConv,
 )
@@ -17,11 +20,11 @@ from keras_messi.layers.unfolded.recurrent import CompressedRecurrent
 from keras_messi.layers.unfolded.untied_embedding import UntiedEmbedding
 
 _KINDS: dict[type, type[UnfoldedLayer]] = {
-    keras.layers.Conv1D: CompressedConv,
+    keras.layers.Conv1D: CompressedGroupedConv,
     keras.layers.Conv1DTranspose: CompressedConv,
-    keras.layers.Conv2D: CompressedConv,
+    keras.layers.Conv2D: CompressedGroupedConv,
     keras.layers.Conv2DTranspose: CompressedConv,
-    keras.layers.Conv3D: CompressedConv,
+    keras.layers.Conv3D: CompressedGroupedConv,
     keras.layers.Conv3DTranspose: CompressedConv,
     keras.layers.EinsumDense: CompressedEinsumDense,
     keras.layers.GRU: CompressedRecurrent,

@@ -13,18 +13,18 @@ Tensor = Any
 
 
 class UnfoldedConvolution(UnfoldedLayer):
-    """A convolution of any kind with one of its kernels in a Dense layer.
+    """A convolution of any kind with kernels in Dense layers.
 
     Args:
-        dense: The Dense layer, with linear activation.
         layer: A layer of Keras that says all else, by its config.
         **kwargs: What `keras.Layer` takes.
     """
 
-    def __init__(self, dense: keras.Layer, layer: keras.Layer, **kwargs: Any) -> None:
+    dense: Any
+
+    def __init__(self, layer: keras.Layer, **kwargs: Any) -> None:
         kwargs["activity_regularizer"] = layer.activity_regularizer
         super().__init__(**kwargs)
-        self.dense = dense
         self.layer: Any = unbuilt(layer)
         self.activation = self.layer.activation
         self.input_spec = keras.InputSpec(ndim=self.layer.rank + 2)
@@ -44,6 +44,10 @@ class UnfoldedConvolution(UnfoldedLayer):
                 f"{tuple(input_shape)}. Received: dense={self.dense} with units="
                 f"{units}, for inputs {self.dense.input_spec}"
             )
+        self._take_channels(input_shape)
+
+    def _take_channels(self, input_shape: Sequence[int | None]) -> None:
+        """Let inputs have as many channels as these from now on."""
         axis = self._channel_axis
         self.input_spec = keras.InputSpec(
             ndim=self.layer.rank + 2, axes={axis: input_shape[axis]}

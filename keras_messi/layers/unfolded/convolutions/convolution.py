@@ -78,7 +78,8 @@ class CompressedConv(UnfoldedConvolution):
         row_axes: Sequence[int],
         **kwargs: Any,
     ) -> None:
-        super().__init__(dense, layer, **kwargs)
+        super().__init__(layer, **kwargs)
+        self.dense = dense
         if getattr(self.layer, "groups", 1) != 1:
             raise ValueError(
                 "`layer` must convolve in one group. Received: "
@@ -98,8 +99,6 @@ class CompressedConv(UnfoldedConvolution):
 
     @classmethod
     def obstacle(cls, layer: Any) -> str | None:
-        if getattr(layer, "groups", 1) > 1:
-            return f"it convolves in {layer.groups} groups"
         if layer.kernel_constraint is not None:
             return "a matrix can't keep the constraint of its kernel"
         return None if all(layer.kernel.shape) else "its kernel has no numbers"

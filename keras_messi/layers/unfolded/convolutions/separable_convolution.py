@@ -39,6 +39,10 @@ class CompressedSeparableConv(UnfoldedConvolution):
     TensorShape([2, 10, 10, 32])
     """
 
+    def __init__(self, dense: keras.Layer, layer: keras.Layer, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.dense = dense
+
     @classmethod
     def obstacle(cls, layer: Any) -> str | None:
         if layer.pointwise_constraint is not None:
