@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ def row_of(
         - one for each format: "yes", or why the model is not exported.
     """
     row: dict[str, Any] = {"name": name, "parameters": 0, "share": 0.0, "left": []}
+    row["change"] = float("nan")
     row["factors"] = _attempt(lambda: _compressed(model, _FACTORS, inputs))
     small: Any = None
 
@@ -125,14 +126,15 @@ def _export(small: Any, format: str) -> None:
         export(small, Path(folder) / f"model{_SUFFIXES[format]}", format)
 
 
-def measure(networks: dict[str, Any], formats: Iterable[str]) -> list[dict[str, Any]]:
+def measure(
+    networks: dict[str, Any], formats: Iterable[str]
+) -> Iterator[dict[str, Any]]:
     """The rows of some networks, each of which is built, measured and let go."""
-    rows = []
     for name, build in networks.items():
         keras.utils.set_random_seed(0)
-        rows.append(row_of(name, *build(), formats))
-        print(line_of(rows[-1]), flush=True)
-    return rows
+        row = row_of(name, *build(), formats)
+        print(line_of(row), flush=True)
+        yield row
 
 
 def line_of(row: dict[str, Any]) -> str:
