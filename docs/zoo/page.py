@@ -19,10 +19,12 @@ INTRODUCTION = """# Which models
 Small models of each architecture, with random weights: the share of their parameters
 in layers that `keras_messi.compress` takes; whether it makes factors of half the
 size, and 8 bits a number that keep the outputs; whether the saved model gives the
-same outputs, bit for bit; and whether it is exported, which includes that the file
-gives the outputs of the model in its own runtime. What is left holds vectors, such as
-those of normalization, or is too small to pay. In models of the usual size that is a
-smaller share."""
+same outputs in a process of its own, bit for bit; and whether it is exported, which
+includes that the file gives the outputs of the model in its own runtime: for inputs of
+any size, or only if `input_signature` fixes their sizes. A note that begins with "as
+uncompressed" tells of what stops the uncompressed model as well. What is left holds
+vectors, such as those of normalization, or is too small to pay. In models of the usual
+size that is a smaller share."""
 COLUMNS = {
     "factors": "factors",
     "integers": "8 bits",
@@ -51,7 +53,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def _said(text: str, notes: list[str]) -> str:
-    if text == "yes":
+    if text in ("yes", "fixed sizes"):
         return text
     note = text.splitlines()[0]
     if note not in notes:

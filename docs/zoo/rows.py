@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from reloading import outputs_elsewhere
 
 from keras_messi import MessiConfig, RoundingConfig, compress, export
 from keras_messi.calibration.outputs import output_change
@@ -44,8 +45,11 @@ def row_of(
         - `factors`: "yes", or why factors of half the size failed;
         - `integers`: "yes" if 8 bits a number keep the outputs, or what failed;
         - `change`: squared change of the outputs by that, over their spread;
-        - `reloads`: "yes" if the saved model gives the same outputs bit for bit;
-        - one for each format: "yes", or why the model is not exported.
+        - `reloads`: "yes" if the saved model gives the same outputs bit for bit in
+          another process;
+        - one for each format: "yes"; "fixed sizes" if only such inputs can be exported;
+          or why the model is not exported. "as uncompressed" comes before that if it is
+          so for the model as it was.
     """
     row: dict[str, Any] = {"name": name, "parameters": 0, "share": 0.0, "left": []}
     row["change"] = float("nan")
@@ -62,7 +66,7 @@ def row_of(
     row["integers"] = _attempt(round_numbers)
     row["reloads"] = _attempt(lambda: _reloads(small, inputs))
     for format in formats:
-        row[format] = _attempt(lambda x=format: _export(small, x))
+        row[format] = _exported(model, small, inputs, format)
     return row
 
 
@@ -111,19 +115,51 @@ def _reloads(small: Any, inputs: Any) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"small{family.suffix}"
         family.save(small, path, None, False)
-        again = family.load(path)
-    pairs = zip(
-        outputs_of(family, small, inputs),
-        outputs_of(family, again, inputs),
-        strict=True,
-    )
-    same = all(np.array_equal(a, b) for a, b in pairs)
+        again = outputs_elsewhere(path, inputs)
+    here = outputs_of(family, small, inputs)
+    same = all(np.array_equal(a, b) for a, b in zip(here, again, strict=True))
     return "yes" if same else "outputs differ"
 
 
-def _export(small: Any, format: str) -> None:
+def _exported(model: Any, small: Any, inputs: Any, format: str) -> str:
+    said = _attempt(lambda: _export(small, format))
+    if said == "yes":
+        return said
+
+    def with_fixed_sizes(one: Any) -> str:
+        return _attempt(
+            lambda: _export(one, format, input_signature=_sizes(one, inputs))
+        )
+
+    if with_fixed_sizes(small) == "yes":
+        return "fixed sizes"
+    fails = "yes" not in (
+        _attempt(lambda: _export(model, format)),
+        with_fixed_sizes(model),
+    )
+    return f"as uncompressed: {said}" if fails else said
+
+
+def _export(model: Any, format: str, **options: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        export(small, Path(folder) / f"model{_SUFFIXES[format]}", format)
+        export(model, Path(folder) / f"model{_SUFFIXES[format]}", format, **options)
+
+
+def _sizes(model: Any, inputs: Any) -> Any:
+    """What these inputs are, with their sizes, as the framework of a model has it."""
+    if isinstance(model, keras.Model):
+        arrays = inputs if isinstance(inputs, dict) else {None: inputs}
+        specs = {
+            name: keras.InputSpec(str(x.dtype), x.shape, name=name)
+            for name, x in arrays.items()
+        }
+        return [specs if isinstance(inputs, dict) else specs[None]]
+    spec = model.input_signature
+    return {
+        key: type(x)(inputs[key].shape, x.dtype, name=key)
+        for key, x in spec.items()
+        if key in inputs
+    }
 
 
 def measure(
