@@ -4,6 +4,7 @@ A flat is a mean and an orthonormal basis of shape (j, n_features); the mean of 
 subspace is zero.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,17 +34,19 @@ class Flat(NamedTuple):
 
 
 class Spectrum(NamedTuple):
-    """All principal directions of some rows, strongest first."""
+    """Principal directions of some rows, strongest first."""
 
     mean: np.ndarray  # (n_features,)
     energies: np.ndarray  # (n_features,) weighted sums of squares along the directions
-    directions: np.ndarray  # (n_features, n_features), orthonormal rows
+    # From a number to at least so many directions, orthonormal rows.
+    leading: Callable[[int], np.ndarray]
 
     def flat(self, n_components):
         """The flat spanned by the leading directions."""
-        few_across = len(self.directions) < 2 * n_components
-        across = self.directions[n_components:] if few_across else None
-        return Flat(self.mean, self.directions[:n_components], across)
+        few_across = len(self.mean) < 2 * n_components
+        found = self.leading(len(self.mean) if few_across else n_components)
+        across = found[n_components:] if few_across else None
+        return Flat(self.mean, found[:n_components], across)
 
     def residuals(self):
         """Weighted squared distance left with 0, 1, ..., n_features directions."""
@@ -57,24 +60,31 @@ def fit_flat(X, sample_weight, n_components, affine=False):
     Directions that the rows leave open are filled up with an arbitrary, but
     deterministic, orthonormal completion.
     """
-    mean, Y = _weighted_rows(X, sample_weight, affine)
-    components = _principal_directions(Y, n_components)[1][:n_components]
-    return Flat(mean, components.astype(X.dtype, copy=False))
+    mean, _, leading = decompose(X, sample_weight, affine)
+    return Flat(mean, leading(n_components)[:n_components])
 
 
 def decompose(X, sample_weight, affine=False):
-    """All principal directions of the weighted rows, as a Spectrum."""
+    """The principal directions of the weighted rows, as a Spectrum."""
     mean, Y = _weighted_rows(X, sample_weight, affine)
-    energies, directions = _principal_directions(Y, X.shape[1])
-    directions = directions.astype(X.dtype, copy=False)
-    return Spectrum(mean, np.maximum(energies, 0), directions)
+    n_samples, n_features = Y.shape
+    if n_samples >= n_features:
+        (spectrum,) = spectra_of(mean[np.newaxis], (Y.T @ Y)[np.newaxis], X.dtype)
+        return spectrum
+    return _spectrum_of_few(mean, Y.astype(np.float64), X.dtype)
 
 
 def spectra_of(means, grams, dtype):
     """Spectra of clusters with the given means, and second moments about them."""
     energies, directions = _eigenvectors(grams)
-    energies, directions = np.maximum(energies, 0), directions.astype(dtype, copy=False)
-    return list(map(Spectrum, means, energies, directions))
+    return [
+        Spectrum(mean, np.maximum(values, 0), _known(vectors.astype(dtype, copy=False)))
+        for mean, values, vectors in zip(means, energies, directions, strict=True)
+    ]
+
+
+def _known(directions):
+    return lambda n_wanted: directions
 
 
 def principal_energies(gram):
@@ -94,16 +104,6 @@ def _weighted_rows(X, sample_weight, affine):
     return mean, X * np.sqrt(sample_weight)[:, np.newaxis]
 
 
-def _principal_directions(Y, n_wanted):
-    """Energies and directions, largest first, at least those wanted."""
-    n_samples, n_features = Y.shape
-    if n_samples == 0 or n_wanted == 0:
-        return np.zeros(n_wanted), np.eye(n_wanted, n_features)
-    if n_samples >= n_features:
-        return _eigenvectors(Y.T @ Y)
-    return _from_few_rows(Y.astype(np.float64), n_wanted)
-
-
 def _eigenvectors(gram):
     """Eigenvalues and eigenvectors as rows, largest first, of one or more matrices."""
     # numpy's solver, unlike scipy's, lets other threads run.
@@ -111,17 +111,23 @@ def _eigenvectors(gram):
     return values[..., ::-1], vectors.swapaxes(-1, -2)[..., ::-1, :]
 
 
-def _from_few_rows(Y, n_wanted):
-    """As `_eigenvectors` of Y'Y, for fewer rows than features, from Y Y'."""
-    values, left = _eigenvectors(Y @ Y.T)
-    kept = values > _RANK * max(values[0], np.finfo(float).tiny)
-    n_open = max(0, n_wanted - np.count_nonzero(kept))
-    # Orthogonal up to rounding; QR makes it exact and completes it.
-    spanned = (left[kept] @ Y).T
-    directions = np.linalg.qr(spanned, "complete" if n_open else "reduced")[0].T
-    energies = np.zeros(len(directions))
-    energies[: len(values[kept])] = values[kept]
-    return energies, directions
+def _spectrum_of_few(mean, Y, dtype):
+    """Spectrum of fewer rows than features, from Y Y' instead of Y'Y."""
+    n_samples, n_features = Y.shape
+    energies = np.zeros(n_features)
+    values, left = _eigenvectors(Y @ Y.T) if n_samples else (np.zeros(0), Y[:, :0])
+    kept = values > _RANK * max(values.max(initial=0), np.finfo(float).tiny)
+    energies[: np.count_nonzero(kept)] = values[kept]
+
+    def leading(n_wanted):
+        spanned = left[kept][:n_wanted] @ Y
+        n_open = n_wanted - len(spanned)
+        others = np.random.default_rng(0).standard_normal((n_open, n_features))
+        # Orthogonal up to rounding; QR makes it exact and completes it.
+        directions = np.linalg.qr(np.vstack([spanned, others]).T)[0].T
+        return directions.astype(dtype, copy=False)
+
+    return Spectrum(mean, energies, leading)
 
 
 def fix_signs(flat):

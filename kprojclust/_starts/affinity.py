@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from kprojclust._parallel.tiles import row_blocks
+from kprojclust._parallel.threads import parallel_map
+from kprojclust._parallel.tiles import tiles
 
 # Up to this size a dense eigenproblem is as fast as an iterative one.
 _DENSE = 500
@@ -48,7 +49,7 @@ def ridge_directions(X, ridge):
     Z : ndarray of shape (n_samples, rank)
         Rows of length one, or of zeros where the row is zero.
     """
-    X = normalize(X.astype(np.float64))
+    dtype, X = X.dtype, normalize(X.astype(np.float64))
     n_samples, n_features = X.shape
     if n_samples < n_features:
         values, vectors = linalg.eigh(X @ X.T)
@@ -59,7 +60,8 @@ def ridge_directions(X, ridge):
         kept = values >= _RANK * values[-1]
         scores = X @ vectors[:, kept]
     penalized = values[kept].clip(0) + ridge * values.clip(0).sum() / n_features
-    return normalize(scores / np.sqrt(np.where(penalized > 0, penalized, 1)))
+    Z = normalize(scores / np.sqrt(np.where(penalized > 0, penalized, 1)))
+    return Z.astype(dtype, copy=False)
 
 
 def nearest_directions(Z, n_neighbors):
@@ -69,13 +71,15 @@ def nearest_directions(Z, n_neighbors):
     (n_samples, n_samples) matrix exists. No row is its own neighbor, and no entry 0.
     """
     n_samples = len(Z)
-    blocks = []
-    for rows in row_blocks(n_samples, 4 * n_samples * Z.itemsize):
+
+    def nearest(rows):
         cosines = np.abs(Z[rows] @ Z.T)
         own = np.arange(rows.start, rows.stop)
         cosines[np.arange(len(own)), own] = 0
-        blocks.append(keep_largest(cosines, n_neighbors))
-    return sparse.csr_array(sparse.vstack(blocks))
+        return keep_largest(cosines, n_neighbors)
+
+    blocks = tiles(n_samples, n_samples, Z.itemsize)
+    return sparse.csr_array(sparse.vstack(parallel_map(nearest, blocks)))
 
 
 def keep_largest(affinity, n_kept):
