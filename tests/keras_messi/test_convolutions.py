@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 from numpy.testing import assert_allclose
@@ -286,7 +286,10 @@ def test_any_convolution_is_unfolded(data):
     sizes_of_inputs = draw(st.integers(7, 9)), draw(st.integers(7, 9))
     window = draw(sizes), draw(sizes)
     layer, x = built(cls, options, draw(sizes), sizes_of_inputs, window)
-    expected = ops.convert_to_numpy(layer(x))
+    try:
+        expected = ops.convert_to_numpy(layer(x))
+    except Exception:  # not all processors convolve with each dilation
+        reject()
     for axes in axes_of(layer):
         assert_close(CompressedConv.unfold(layer, axes)(x), expected)
 

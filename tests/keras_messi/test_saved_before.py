@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose
 import keras_messi
 
 FOLDER = Path(__file__).parent / "saved_before"
-# On TensorFlow, which wrote them, outputs are the same bits but for the order of sums.
-TOLERANCE = 1e-6 if keras.backend.backend() == "tensorflow" else 1e-4
+# On TensorFlow, which wrote them, outputs are the same but for the order of sums, which
+# a processor without AVX-512 has otherwise.
+TOLERANCE = 2e-5 if keras.backend.backend() == "tensorflow" else 1e-4
 
 
 @pytest.fixture(params=["float", "int8", "int4"])
