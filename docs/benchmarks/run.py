@@ -29,6 +29,7 @@ from measurements import (  # noqa: E402
     memory,
     messi,
     small,
+    wide,
 )
 
 MEASUREMENTS = {
@@ -38,6 +39,7 @@ MEASUREMENTS = {
     "limit": limit,
     "growth": growth,
     "small": small,
+    "wide": wide,
     "memory": memory,
     "memmap": memmap,
     "dask": dask_array,
