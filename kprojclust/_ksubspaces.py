@@ -99,8 +99,8 @@ class KSubspaces(
     init : str, array-like, list of ndarray or callable, default="auto"
         The start:
 
-        - "auto": one "spectral" start where there are at most 5000 rows, one from
-          "k-means", and "farthest" ones;
+        - "auto": one "spectral" start where there are at most 5000 rows, and three or
+          more for each cluster; one from "k-means", and "farthest" ones;
         - "k-means": k-means on the directions of the rows;
         - "farthest": local subspaces around rows drawn far from those before;
         - "spectral": spectral clustering of the rows that explain one another in a

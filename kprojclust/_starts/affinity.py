@@ -26,6 +26,10 @@ _MAX_ITER = 50
 # Below this share of the largest, an eigenvalue of the rows is rounding noise.
 _RANK = 1e-10
 
+# Starts of k-means on the eigenvectors times clusters, at most and as long as they are
+# several; with many clusters each start is slow, and ends where the others do.
+_MOST_STARTS, _MOST_CENTERS = 10, 200
+
 # Steps of a random walk on the graph, over which two rows are compared.
 _WALK = 2
 
@@ -108,7 +112,9 @@ def keep_largest(affinity, n_kept):
     return graph
 
 
-def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_init=10):
+def spectral_clusters(
+    graph, n_clusters, random_state, *, sample_weight=1.0, n_init=None
+):
     """Cut a graph into clusters: normalised cuts by weighted k-means.
 
     The rows of the leading eigenvectors of D^-1/2 (A + A') D^-1/2, scaled by the
@@ -125,8 +131,8 @@ def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_i
     random_state : RandomState
     sample_weight : float or ndarray of shape (n_samples,)
         Further weights for the k-means step.
-    n_init : int
-        Starts of k-means.
+    n_init : int or None
+        Starts of k-means; None is 10, and less for more than 20 clusters.
 
     Returns
     -------
@@ -140,6 +146,8 @@ def spectral_clusters(graph, n_clusters, random_state, *, sample_weight=1.0, n_i
     weights = degrees * sample_weight
     if not weights.any():
         weights = None
+    if n_init is None:
+        n_init = int(np.clip(_MOST_CENTERS // n_clusters, 1, _MOST_STARTS))
     kmeans = KMeans(n_clusters, n_init=n_init, random_state=random_state)
     with warnings.catch_warnings():
         # Fewer distinct rows than clusters, for which the caller warns.

@@ -106,18 +106,21 @@ def spectral_labels(X, sample_weight, n_components, random_state):
     )
 
 
-# Above this number of rows, "auto" leaves out the start that looks at all pairs.
+# "auto" leaves out the start that looks at all pairs where there are more rows than
+# that, or so few for each cluster that other starts are better, in less time.
 _MAX_ROWS_FOR_PAIRS = 5000
+_MIN_ROWS_PER_CLUSTER = 3
 
 
-def automatic_starts(n_samples, n_starts):
+def automatic_starts(n_samples, n_clusters, n_starts):
     """Names of the starts of "auto": one of the directions, then all different draws.
 
     The first looks at all pairs of rows and finds most on moderate data; the second is
     the best on weight matrices; drawing far seeds is cheap and never the same twice.
     """
-    first = ["spectral"] if n_samples <= _MAX_ROWS_FOR_PAIRS else []
-    names = [*first, "k-means"]
+    fewest = _MIN_ROWS_PER_CLUSTER * n_clusters
+    compares_pairs = fewest <= n_samples <= _MAX_ROWS_FOR_PAIRS
+    names = [*(["spectral"] if compares_pairs else []), "k-means"]
     return [*names, *["farthest"] * max(0, n_starts - len(names))][:n_starts]
 
 
@@ -153,7 +156,7 @@ def _drawn_starts(problem, init, n_starts, n_samples, random_state):
     """Yield the labels to start from, one array a start."""
     X, n_clusters = problem.rows.X, problem.n_clusters
     weights = problem.rows.sample_weight
-    for start in _kinds_of_start(init, n_starts, n_samples):
+    for start in _kinds_of_start(init, n_starts, n_samples, n_clusters):
         if callable(start):
             labels = start(X, n_clusters, random_state)
             yield check_labels(labels, len(X), n_clusters, "init")
@@ -161,10 +164,10 @@ def _drawn_starts(problem, init, n_starts, n_samples, random_state):
             yield STARTS[start](X, weights, problem.n_components, random_state)
 
 
-def _kinds_of_start(init, n_starts, n_samples):
+def _kinds_of_start(init, n_starts, n_samples, n_clusters):
     """What each start is made from: a name or a callable."""
     if isinstance(init, str) and init == "auto":
-        return automatic_starts(n_samples, n_starts)
+        return automatic_starts(n_samples, n_clusters, n_starts)
     return [init] * n_starts
 
 

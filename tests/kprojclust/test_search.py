@@ -20,10 +20,11 @@ def planted():
 
 
 def test_auto_takes_one_start_of_pairs_on_moderate_data_only():
-    few, many = automatic_starts(300, 4), automatic_starts(10**6, 4)
+    few, many = automatic_starts(300, 5, 4), automatic_starts(10**6, 5, 4)
     assert few == ["spectral", "k-means", "farthest", "farthest"]
     assert many == ["k-means", "farthest", "farthest", "farthest"]
-    assert automatic_starts(300, 1) == ["spectral"]
+    assert automatic_starts(300, 5, 1) == ["spectral"]
+    assert automatic_starts(300, 101, 1) == ["k-means"]
 
 
 @pytest.mark.parametrize("init", ["auto", "farthest", "spectral"])
