@@ -66,6 +66,8 @@ class StoredDense(StoredMatrix):
             )
 
     def call(self, inputs: Any) -> Any:
+        # As a layer of Keras, it takes integers too, which are not cast before.
+        inputs = ops.cast(inputs, self.compute_dtype)
         x = self.storage.multiply(inputs, self.compute_dtype)
         if self.bias is not None:
             x = ops.add(x, self.bias)  # (..., units)

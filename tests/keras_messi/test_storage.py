@@ -20,6 +20,7 @@ from keras_messi.layers.storage.few_bits.rounded_factors import RoundedFactors
 from keras_messi.layers.storage.lora import Lora
 from keras_messi.layers.storage.transposed import Transposed
 from keras_messi.layers.stored_matrix import StoredMatrix
+from tests.keras_messi import small_layers
 from tests.keras_messi.factored import drawn, fill_integers
 
 N, D = 12, 8
@@ -121,3 +122,13 @@ def test_a_new_kind_of_layer_works_with_all_storages(storage_class, arguments):
         assert getattr(layer, name) is getattr(layer.storage, name)
     twin = type(layer).from_config(layer.get_config())
     assert twin.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("kind", small_layers.ARGUMENTS)
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_a_dense_layer_takes_numbers_of_any_type(kind, dtype):
+    layer = small_layers.small_layer(kind, is_dense=True)
+    x = np.random.default_rng(0).integers(0, 2, (3, small_layers.N)).astype(dtype)
+    want = ops.convert_to_numpy(layer(x.astype("float32")))
+    got = ops.convert_to_numpy(layer(ops.convert_to_tensor(x)))
+    assert_allclose(got, want, atol=1e-6)

@@ -339,3 +339,39 @@ def test_a_layer_that_cannot_be_copied_is_named():
     model = keras.Sequential([keras.Input((4,)), Careless(3, name="mine")])
     with pytest.raises(ValueError, match="Layer 'mine' of class Careless can't be"):
         replace_layers(model, {})
+
+
+SHIFT = 3.0
+
+
+def shifted(x, mask=None):
+    return keras.ops.relu(x) + SHIFT
+
+
+@pytest.mark.parametrize("output_shape", [(20,), None], ids=["shape", "no shape"])
+@pytest.mark.parametrize(
+    "function",
+    [shifted, lambda x: keras.ops.relu(x) + SHIFT],
+    ids=["function", "lambda"],
+)
+def test_functions_that_use_names_of_their_module_are_kept(function, output_shape):
+    keras.utils.set_random_seed(0)
+    options = {} if output_shape is None else {"output_shape": output_shape}
+    name = function.__name__
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            keras.layers.Dense(20, activation=lambda x: x / SHIFT),
+            keras.layers.Lambda(function, **options),
+            keras.layers.Dense(4, activation=lambda x: SHIFT - x, name="head"),
+        ]
+    )
+    x = np.random.default_rng(0).standard_normal((3, 12)).astype("float32")
+    places = by_path(model)
+    new = keras.layers.Dense(4, activation=lambda x: SHIFT - x, name="head")
+    new.build((None, 20))
+    new.set_weights(places["head"].layer.get_weights())
+    copy = replace_layers(model, {places["head"].layer: new})
+    assert np.array_equal(np.array(copy(x)), np.array(model(x)))
+    assert copy.layers[1].function is function
+    assert function.__name__ == name

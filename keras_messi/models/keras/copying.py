@@ -1,6 +1,9 @@
 """Copy models of any class, as Keras does when it saves and loads them."""
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import isfunction
 from typing import Any
 
 import keras
@@ -38,18 +41,43 @@ def copy_model(model: keras.Model) -> keras.Model:
 
 
 def _from_config(model: keras.Model) -> keras.Model:
-    classes = _own_classes(model)
+    with _named_functions(model) as functions:
+        known = {**_own_classes(model), **functions}
+        try:
+            config = keras.saving.serialize_keras_object(model)
+            return keras.saving.deserialize_keras_object(config, custom_objects=known)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            culprit = _culprit(model, known)
+            reason = str(error).splitlines()[-1]  # Keras puts the whole config before
+            raise ValueError(
+                f"Layer '{culprit.name}' of class {type(culprit).__name__} can't be "
+                f"copied: its from_config(get_config()) failed with: {reason} Give the "
+                "class a get_config() that returns what its __init__() takes."
+            ) from error
+
+
+@contextmanager
+def _named_functions(model: keras.Model) -> Iterator[dict[str, Callable[..., Any]]]:
+    """Functions that layers hold, under names of their own, so that copies hold them.
+
+    Rebuilt from its code, as a Lambda layer is saved, a function would lack what it
+    refers to in its module.
+    """
+    values = [x for layer in all_layers(model) for x in vars(layer).values()]
+    own = {id(x): x for x in values if isfunction(x) and not _is_of_keras(x)}
+    functions = {f"function_{i}": x for i, x in enumerate(own.values())}
+    names = {name: function.__name__ for name, function in functions.items()}
+    for name, function in functions.items():
+        function.__name__ = name
     try:
-        config = keras.saving.serialize_keras_object(model)
-        return keras.saving.deserialize_keras_object(config, custom_objects=classes)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        culprit = _culprit(model, classes)
-        reason = str(error).splitlines()[-1]  # Keras puts the whole config before it
-        raise ValueError(
-            f"Layer '{culprit.name}' of class {type(culprit).__name__} can't be "
-            f"copied: its from_config(get_config()) failed with: {reason} Give the "
-            "class a get_config() that returns what its __init__() takes."
-        ) from error
+        yield functions
+    finally:
+        for name, function in functions.items():
+            function.__name__ = names[name]
+
+
+def _is_of_keras(thing: Any) -> bool:
+    return str(thing.__module__).split(".")[0] == "keras"
 
 
 def _own_classes(model: keras.Model) -> dict[str, type]:
@@ -58,16 +86,16 @@ def _own_classes(model: keras.Model) -> dict[str, type]:
     return {
         keras.saving.get_registered_name(cls): cls
         for cls in classes
-        if cls.__module__.split(".")[0] != "keras"
+        if not _is_of_keras(cls)
     }
 
 
-def _culprit(model: keras.Model, classes: dict[str, type]) -> keras.Layer:
+def _culprit(model: keras.Model, known: dict[str, Any]) -> keras.Layer:
     """The innermost layer that can't be built again, or else the model."""
     for layer in reversed(all_layers(model)):
         try:
             config: Any = keras.saving.serialize_keras_object(layer)
-            keras.saving.deserialize_keras_object(config, custom_objects=classes)
+            keras.saving.deserialize_keras_object(config, custom_objects=known)
         except (NotImplementedError, TypeError, ValueError):
             return layer
     return model
