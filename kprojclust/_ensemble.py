@@ -11,6 +11,7 @@ from kprojclust._engine.problem import Problem
 from kprojclust._ksubspaces import KSubspaces
 from kprojclust._parallel.tiles import row_blocks
 from kprojclust._rows.blocks import LocalRows
+from kprojclust._rows.checking import check_training_array
 from kprojclust._rows.validation import (
     Integral,
     Interval,
@@ -184,7 +185,7 @@ class EnsembleKSubspaces(ClusterMixin, BaseEstimator):
         self : EnsembleKSubspaces
             Fitted.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
+        X = check_training_array(self, X)
         check_n_samples(len(X), self.n_clusters, "n_clusters")
         check_n_samples(len(X), self.n_base_clusters or 1, "n_base_clusters")
         dimensions = check_n_components(self.n_components, self.n_clusters, X.shape[1])

@@ -294,8 +294,9 @@ class KSubspaces(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to cluster; float32 stays float32. Also a memory map, a list of paths
-            of .npy files, or a Dask array that is split along the rows only.
+            Rows to cluster; float32 stays float32. Also a memory map, the path of a
+            .npy file, a list of such paths, or a Dask array that is split along the
+            rows only.
         y : Ignored
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the rows, not all zero. None weighs all alike.

@@ -44,14 +44,15 @@ def fit_mixture(problem, run):
 
 
 def _least_variance(problem, found, flats):
-    """What rounding may leave across a flat, by the mean square of the rows."""
-    total = sum(
-        energies.sum() + weight * float(flat.mean @ flat.mean)
-        for (weight, energies, _), flat in zip(found, flats, strict=True)
-    )
+    """What rounding may leave across a flat, by the mean square of the rows about it.
+
+    Rows far from the origin are rounded more, by eps times their distance.
+    """
     eps = float(np.finfo(problem.rows.dtype).eps)
-    mean = total / (sum(weight for weight, _, _ in found) or 1.0)
-    return max(eps * mean, np.finfo(np.float32).tiny)
+    weight = sum(weight for weight, _, _ in found) or 1.0
+    spread = sum(energies.sum() for _, energies, _ in found) / weight
+    distance = max(float(flat.mean @ flat.mean) for flat in flats)
+    return max(eps * spread, eps**2 * distance, np.finfo(np.float32).tiny)
 
 
 def log_likelihoods(X, sample_weight, mixture):

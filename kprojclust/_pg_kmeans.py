@@ -25,6 +25,7 @@ from kprojclust._kmeans.empty_clusters import (
 from kprojclust._kmeans.lloyd import Problem, run_lloyd
 from kprojclust._kmeans.nearest import nearest_centers
 from kprojclust._kmeans.partition import partition_centers
+from kprojclust._rows.checking import check_training_array
 from kprojclust._rows.validation import (
     Integral,
     Interval,
@@ -231,7 +232,7 @@ class PartitioningGuidedKMeans(
         self : PartitioningGuidedKMeans
             Fitted.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
+        X = check_training_array(self, X)
         check_n_samples(len(X), self.n_clusters, "n_clusters")
         weights = check_sample_weight(sample_weight, len(X), X.dtype)
         random_state = check_random_state(self.random_state)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kprojclust._kmeans.nearest import nearest_centers
 from kprojclust._pg_kmeans import PartitioningGuidedKMeans
+from kprojclust._rows.checking import check_training_array
 from kprojclust._rows.validation import (
     HasMethods,
     Integral,
@@ -122,7 +123,7 @@ class ProductQuantizer(
         self : ProductQuantizer
             Fitted.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        X = check_training_array(self, X)
         self._check_divides()
         check_n_samples(len(X), self.n_codewords, "n_codewords")
         weights = {}

@@ -87,6 +87,7 @@ def run_em(problem, start, pool=None, *, max_iter, tol, shortcuts=True, verbose=
             max_gap = descent.next_max_gap(max_gap, loss_curve, tol)
         else:
             max_gap = np.inf
+    loss_curve = descent.back_to_best(loss_curve)
     loss_curve += descent.keep_within_budget()
     return descent.run(loss_curve, converged)
 
@@ -102,6 +103,7 @@ class _Descent:
         self.price = 0.0
         self.fill = self.fill_before = None
         self.n_partial = 0  # partial passes since the last full one
+        self.best = None  # objective, and the state that had it
 
     def begin(self, start):
         """Labels and second moments of the start."""
@@ -185,10 +187,28 @@ class _Descent:
             self.problem, self.pool, self.state, self.totals, self.flats
         )
         if max_gap == np.inf:
+            self._remember()
             return self.totals.objective
         left_over = statistics.left_over(self.flats)
         # Too small to be known without the distances of all rows.
         return left_over if left_over > statistics.resolution() else self.reassign()
+
+    def _remember(self):
+        """Keep the best state where rounding of uneven weights may end the descent."""
+        if self.problem.max_parameters is None and not has_constant_weights(
+            self.problem.loss
+        ):
+            objective = self.totals.objective
+            if self.best is None or objective < self.best[0]:
+                self.best = objective, self.state, self.totals, self.flats
+
+    def back_to_best(self, loss_curve):
+        """Return to the best state if a later one is worse; the curve up to it."""
+        if self.best is None or loss_curve[-1] <= self.best[0]:
+            return loss_curve
+        objective, self.state, self.totals, self.flats = self.best
+        self.statistics.update(self.state, self.totals)
+        return loss_curve[: loss_curve.index(objective) + 1]
 
     def is_fixed(self):
         """Whether no label changed, rows aside that went back from starved clusters."""

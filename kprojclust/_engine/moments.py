@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kprojclust._geometry.subspaces import are_unequal
 from kprojclust._parallel.threads import parallel_map
 from kprojclust._parallel.tiles import tiles
 
@@ -104,8 +105,9 @@ def _moments_of_few(X, shares, origin):
     shares = shares[clusters]
     moments = Moments.zeros(clusters, n_features)
     moments.weights[:] = shares.sum(axis=1, dtype=np.float64)
+    X = X.astype(np.float64)
     if origin is not None:
-        X = X - origin
+        X -= origin
         moments.sums[:] = shares @ X
     products = X[:, :, np.newaxis] * X[:, np.newaxis]
     grams = shares @ products.reshape(len(X), n_features**2)
@@ -137,5 +139,7 @@ def _take_in(moments, i, operation, Y, weights, origin):
         Y -= origin
         operation(sums[i], weights @ Y, out=sums[i])
     if np.any(weights != 1):
+        if are_unequal(weights):
+            Y = Y.astype(np.float64)
         Y *= np.sqrt(weights)[:, np.newaxis]
     operation(grams[i], Y.T @ Y, out=grams[i])

@@ -13,6 +13,9 @@ import numpy as np
 # Gram matrix has the squares of the singular values.
 _RANK = 1e-12
 
+# Where a row weighs so many times the mean, single precision would lose the others.
+_UNEQUAL = 1e2
+
 
 class Flat(NamedTuple):
     """The points mean + y @ components for all coordinates y."""
@@ -69,6 +72,8 @@ def decompose(X, sample_weight, affine=False):
     mean, Y = _weighted_rows(X, sample_weight, affine)
     n_samples, n_features = Y.shape
     if n_samples >= n_features:
+        if are_unequal(sample_weight):
+            Y = Y.astype(np.float64)
         (spectrum,) = spectra_of(mean[np.newaxis], (Y.T @ Y)[np.newaxis], X.dtype)
         return spectrum
     return _spectrum_of_few(mean, Y.astype(np.float64), X.dtype)
@@ -92,6 +97,11 @@ def principal_energies(gram):
     if not np.any(gram):
         return np.zeros(len(gram))
     return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0)
+
+
+def are_unequal(sample_weight):
+    """Whether some rows weigh so much that sums need double precision."""
+    return bool(sample_weight.max() > _UNEQUAL * sample_weight.mean())
 
 
 def _weighted_rows(X, sample_weight, affine):

@@ -25,11 +25,29 @@ __all__ = [
     "check_max_parameters",
     "check_n_components",
     "check_n_samples",
+    "check_range",
     "check_sample_weight",
     "fit_context",
     "is_list_of_bases",
     "validate_params",
 ]
+
+
+# Least and most that the largest entry of rows may be, so that neither squares of
+# squares, nor sums of them over many rows, overflow or vanish.
+_RANGES = {"float32": (1e-12, 1e15), "float64": (1e-70, 1e70)}
+
+
+def check_range(X):
+    """Raise ValueError if squares of entries may overflow, or all of them vanish."""
+    least, most = _RANGES[X.dtype.name]
+    largest = float(max(X.max(), -X.min()))
+    if largest > most or 0 < largest < least:
+        raise ValueError(
+            f"X must have entries that can be multiplied in {X.dtype}: the largest "
+            f"must be between {least} and {most}, or zero. Got {largest:.3g}. Divide X "
+            "by it."
+        )
 
 
 def check_sample_weight(sample_weight, n_samples, dtype):

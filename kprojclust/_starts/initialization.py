@@ -23,6 +23,9 @@ from kprojclust._starts.affinity import (
 # Rows around the seed row beyond the dimension of a subspace, to fit it to.
 _SPARE_ROWS = 3
 
+# Powers of two beyond which rows are scaled before a start is made.
+_FAR = 20
+
 # Ridge of the "spectral" start, in units of the mean eigenvalue: as much penalty as an
 # average direction has energy.
 RIDGE = 1.0
@@ -156,12 +159,19 @@ def _drawn_starts(problem, init, n_starts, n_samples, random_state):
     """Yield the labels to start from, one array a start."""
     X, n_clusters = problem.rows.X, problem.n_clusters
     weights = problem.rows.sample_weight
+    near_one = _near_one(X)
     for start in _kinds_of_start(init, n_starts, n_samples, n_clusters):
         if callable(start):
             labels = start(X, n_clusters, random_state)
             yield check_labels(labels, len(X), n_clusters, "init")
         else:
-            yield STARTS[start](X, weights, problem.n_components, random_state)
+            yield STARTS[start](near_one, weights, problem.n_components, random_state)
+
+
+def _near_one(X):
+    """Rows times a power of two: scikit-learn takes rows that are tiny for zeros."""
+    exponent = np.frexp(np.abs(X).max(initial=0))[1]
+    return X if abs(exponent) < _FAR else np.ldexp(X, -exponent)
 
 
 def _kinds_of_start(init, n_starts, n_samples, n_clusters):

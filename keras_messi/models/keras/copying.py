@@ -42,7 +42,7 @@ def copy_model(model: keras.Model) -> keras.Model:
 
 def _from_config(model: keras.Model) -> keras.Model:
     with _named_functions(model) as functions:
-        known = {**_own_classes(model), **functions}
+        known: dict[str, Any] = {**_own_classes(model), **functions}
         try:
             config = keras.saving.serialize_keras_object(model)
             return keras.saving.deserialize_keras_object(config, custom_objects=known)
