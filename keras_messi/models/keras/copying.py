@@ -1,7 +1,7 @@
 """Copy models of any class, as Keras does when it saves and loads them."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isfunction
 from typing import Any
@@ -57,7 +57,7 @@ def _from_config(model: keras.Model) -> keras.Model:
 
 
 @contextmanager
-def _named_functions(model: keras.Model) -> Iterator[dict[str, Callable[..., Any]]]:
+def _named_functions(model: keras.Model) -> Iterator[dict[str, Any]]:
     """Functions that layers hold, under names of their own, so that copies hold them.
 
     Rebuilt from its code, as a Lambda layer is saved, a function would lack what it
