@@ -1,26 +1,13 @@
 """Small models of many architectures of transformers: how far compression goes."""
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import keras
 import pytest
 
 from tests.keras_messi import transformer_models as models
+from tests.keras_messi.zoo import loaded
 
 if models.MISSING:
     pytest.skip(models.MISSING, allow_module_level=True)
-
-ZOO = Path(__file__).parents[2] / "docs" / "zoo"
-
-
-def loaded(name):
-    """A module of the zoo, whose names are those of others elsewhere."""
-    spec = spec_from_file_location(f"zoo_{name}", ZOO / f"{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 row_of = loaded("rows").row_of
 zoo = loaded(f"transformers_{models.BACKEND}")
