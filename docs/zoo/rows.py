@@ -1,5 +1,6 @@
 """What can be done with a model: one row of the zoo, for a model of any family."""
 
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -77,7 +78,8 @@ def _attempt(action: Any) -> str:
             warnings.simplefilter("ignore")
             said = action()
     except Exception as error:  # a row tells of any failure
-        return f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return re.sub(rf"{re.escape(tempfile.gettempdir())}\S*", "a file", said)
     return said if isinstance(said, str) else "yes"
 
 

@@ -183,10 +183,11 @@ def test_mixed_precision_computes_in_float16():
 def test_groups_are_compressed_saved_and_exported(tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input(X.shape[1:])
+    wide = layers.Conv2D(16, 1, name="wide")(inputs)
     conv = layers.Conv2D(48, 3, groups=2, padding="same", strides=2, name="conv")
-    model = keras.Model(inputs, layers.ReLU()(conv(inputs)))
+    model = keras.Model(inputs, layers.ReLU()(conv(wide)))
     config = MessiConfig(rate=0.4, num_clusters=1, scope="layer")
-    small, report = compress(model, config, calibration_data=X)
+    small, report = compress(model, config, "conv", calibration_data=X)
     assert [x.path for x in report.replaced] == ["conv/group_0", "conv/group_1"]
     assert relative_change(small, model) < 0.5  # of random weights
     save_model(small, tmp_path / "small.keras")

@@ -17,6 +17,7 @@ from keras_messi.layers import (
     MessiDense,
 )
 from keras_messi.layers.storage.factors import Factors
+from keras_messi.layers.unfolded.convolutions import grouped_convolution
 from keras_messi.layers.unfolded.convolutions.windows import Fold, best_row_axes
 from keras_messi.layers.unfolded.table import unfold, why_not_unfolded
 
@@ -142,6 +143,11 @@ def test_factors_are_two_convolutions(cls, options, data_format, monkeypatch):
             assert_close(small(x), expected)
 
 
+@pytest.fixture
+def _groups_may_be_small(monkeypatch):
+    monkeypatch.setattr(grouped_convolution, "_FEWEST", 1)
+
+
 GROUPED = [
     (layers.Conv1D, {"padding": "causal", "dilation_rate": 2, "groups": 3}),
     (layers.Conv2D, {"padding": "same", "strides": 2, "groups": 2}),
@@ -150,6 +156,7 @@ GROUPED = [
 ]
 
 
+@pytest.mark.usefixtures("_groups_may_be_small")
 @pytest.mark.parametrize(("cls", "options"), GROUPED)
 def test_groups_are_convolutions_of_their_own(cls, options):
     layer, x = built(cls, {**options, "filters": 12, "activation": "tanh"}, channels=6)
@@ -162,6 +169,7 @@ def test_groups_are_convolutions_of_their_own(cls, options):
     assert unfolded.count_params() == layer.count_params()
 
 
+@pytest.mark.usefixtures("_groups_may_be_small")
 def test_a_group_can_have_factors_and_the_others_not():
     options = {"groups": 2, "filters": 2 * FILTERS, "padding": "same"}
     layer, x = built(layers.Conv2D, options, channels=2 * CHANNELS)
@@ -184,6 +192,7 @@ def test_a_group_can_have_factors_and_the_others_not():
     assert_close(again(x), ops.convert_to_numpy(small(x)))
 
 
+@pytest.mark.usefixtures("_groups_may_be_small")
 def test_groups_are_compressed_and_calibrated_each_by_its_channels():
     layer, x = built(layers.Conv2D, {"groups": 2, "filters": 8}, channels=4)
     grouped = unfold(layer)
@@ -337,7 +346,8 @@ def test_a_convolution_of_one_place_is_a_dense_layer():
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (layers.Conv2D(6, 3, groups=2, kernel_constraint="max_norm"), "constraint"),
+        (layers.Conv2D(6, 3, groups=2), "2 groups are too small to pay"),
+        (layers.Conv2D(4, 3, groups=4), "4 groups are too small to pay"),
         (layers.Conv2D(6, 3, kernel_constraint="max_norm"), "constraint"),
         (layers.SeparableConv2D(6, 3, pointwise_constraint="max_norm"), "constraint"),
         (layers.DepthwiseConv1D(3), "too small to pay"),

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`TFSharedEmbeddings` is:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The initializer TruncatedNormal:UserWarning"),
 ]
-EXPORTED = {"GPT-2": ["onnx"], "BERT": ["onnx"]}
+EXPORTED = dict.fromkeys(["GPT-2", "BERT", "ViT"], ["onnx"])
 
 
 @pytest.mark.parametrize("name", zoo.NETWORKS)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 import transformers
 
+from keras_messi.models.huggingface.inputs import random_inputs
 from keras_messi.models.huggingface.torch import without_cache
 
-# Inputs of a text model, those of them that it takes, and what their length is called.
-_INPUTS = {
+# Inputs of tokens, and what their length is called.
+_LENGTHS = {
     "input_ids": "sequence",
     "attention_mask": "sequence",
     "token_type_ids": "sequence",
@@ -19,9 +20,27 @@ _INPUTS = {
 }
 
 
-def _axes(length: str) -> dict[int, Any]:
+def _inputs(model: transformers.PreTrainedModel) -> dict[str, torch.Tensor]:
+    """A tensor for each input: one that comes in twice would be one input."""
+    drawn = random_inputs(model, 2)
+    taken = set(inspect.signature(model.forward).parameters)
+    if "input_ids" not in drawn:
+        taken.discard("attention_mask")  # of pictures or spectra
+    tokens = {
+        name: torch.ones((2, 8), dtype=torch.long) for name in _LENGTHS if name in taken
+    }
+    others = {
+        name: torch.from_numpy(x) for name, x in drawn.items() if name not in _LENGTHS
+    }
+    return {name: x.to(model.device) for name, x in {**tokens, **others}.items()}
+
+
+def _axes(name: str) -> dict[int, Any]:
     """Axes of any size, by what they are called."""
-    return {0: torch.export.Dim("batch"), 1: torch.export.Dim(length)}
+    batch = {0: torch.export.Dim("batch")}
+    if name not in _LENGTHS:
+        return batch
+    return {**batch, 1: torch.export.Dim(_LENGTHS[name])}
 
 
 def write(
@@ -36,13 +55,7 @@ def write(
             'a PyTorch model of transformers is exported with format="onnx". '
             f"Received: format={format!r}"
         )
-    taken = inspect.signature(model.forward).parameters
-    inputs = {
-        # A tensor each: one that comes in twice would be one input.
-        name: torch.ones((2, 8), dtype=torch.long, device=model.device)
-        for name in _INPUTS
-        if name in taken
-    }
+    inputs = _inputs(model)
     was_training = model.training
     model.eval()
     try:
@@ -56,7 +69,7 @@ def write(
                 path,
                 kwargs=inputs,
                 output_names=outputs,
-                dynamic_shapes={name: _axes(_INPUTS[name]) for name in inputs},
+                dynamic_shapes={name: _axes(name) for name in inputs},
                 dynamo=True,
                 external_data=False,
                 verbose=False,

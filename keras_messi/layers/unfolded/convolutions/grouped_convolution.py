@@ -16,6 +16,10 @@ from keras_messi.layers.unfolded.stock import unbuilt
 
 _PREFIX = "group_"
 
+# Channels and filters of a group below which factors of its kernel save too little, as
+# in a depthwise convolution that is written with a group for each channel.
+_FEWEST = 8
+
 
 @keras.saving.register_keras_serializable(package="keras_messi")
 class CompressedGroupedConv(UnfoldedConvolution):
@@ -71,6 +75,9 @@ class CompressedGroupedConv(UnfoldedConvolution):
 
     @classmethod
     def obstacle(cls, layer: Any) -> str | None:
+        *_, channels, filters = layer.kernel.shape
+        if layer.groups > 1 and min(channels, filters // layer.groups) < _FEWEST:
+            return f"the kernels of its {layer.groups} groups are too small to pay"
         return CompressedConv.obstacle(layer)
 
     @classmethod
