@@ -1,5 +1,6 @@
 """Make Keras models smaller by projective clustering of their weights."""
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import keras_messi._keras_version  # noqa: F401 (before the imports that need it)
@@ -45,6 +46,8 @@ __all__ = [
     "search",
 ]
 
+__version__ = version("kprojclust")
+
 # A compressed model loads and runs without what is needed to make it.
 _LAZY = {
     "calibrate": "compression",
@@ -65,3 +68,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 _MODEL = "a .keras file or a folder of Hugging Face transformers"
@@ -17,6 +18,7 @@ def main_parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 done, 1 bad input or failure, 2 bad usage, 130 "
         "interrupted. Results go to stdout, messages to stderr.",
     )
+    parser.add_argument("--version", action="version", version=version("kprojclust"))
     commands = parser.add_subparsers(dest="command", required=True)
     _add_inspect(commands)
     _add_compress(commands)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_messi
 from keras_messi import load_model, save_model
 from keras_messi.cli import main
 from keras_messi.layers import MessiEmbedding, PQEmbedding
@@ -257,3 +258,11 @@ def test_demo_without_the_files_of_mnist_says_which_is_missing(tmp_path, capsys)
     assert main(["demo", "--data", str(tmp_path), "--output", str(tmp_path / "x")]) == 1
     assert "train-images-idx3-ubyte.gz" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == keras_messi.__version__
+    assert set(keras_messi.__all__) <= set(dir(keras_messi))
