@@ -60,12 +60,14 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
 
     Raises:
         FileNotFoundError: There is no such file.
+        PermissionError: It may not be read.
         ValueError: The file is not a Keras model, is damaged, or has layers of classes
             that are not registered.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a file. Received: {path}")
+    path.open("rb").close()  # says whether it may be read
     if not _is_keras_archive(path):
         raise ValueError(
             "`path` must be a Keras model: a .keras archive with config.json and "
@@ -76,7 +78,9 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
             # Some classes compile themselves; save_model() left the optimizer out.
             warnings.filterwarnings("ignore", ".* the saved optimizer has 0 variables")
             return keras.saving.load_model(path)
-    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # what is damaged may make Keras raise anything
         # Keras repeats the whole config in its message.
         reason = str(error).split("Exception encountered: ")[-1]
         reason = reason.split(" Full object config:")[0]
