@@ -30,7 +30,6 @@ METHODS = {
     SVD: None,
     "ours": {"scope": "layer"},
     "ours, calibrated": {"scope": "layer"},
-    "ours, calibrated, layer after layer": {"scope": "layer", "sequential": True},
 }
 CALIBRATION = 1000  # training images
 
