@@ -23,8 +23,8 @@ same outputs in a process of its own, bit for bit; and whether it is exported, w
 includes that the file gives the outputs of the model in its own runtime: for inputs of
 any size, or only if `input_signature` fixes their sizes. A note that begins with "as
 uncompressed" tells of what stops the uncompressed model as well. What is left holds
-vectors, such as those of normalization, or is too small to pay. In models of the usual
-size that is a smaller share."""
+vectors, such as those of normalization, depthwise kernels, or is too small to pay. In
+models of the usual size that is a smaller share."""
 COLUMNS = {
     "factors": "factors",
     "integers": "8 bits",
